@@ -1,0 +1,40 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Shared fixtures. MindSpore reads its environment at import, so the start-up settings come first."""
+import os
+from pathlib import Path
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # k x k convolutions are 100x slower without it on AVX-512 hosts
+os.environ.setdefault("GLOG_v", "3")
+
+import mindspore as ms  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(params=["graph", "pynative"])
+def mode(request):
+    """Run the test once in graph mode and once in PyNative."""
+    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
+    yield request.param
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """Folder of the curated data set (environment variable TINYSAM_DATA); tests that need it say so when it is absent."""
+    root = Path(os.environ.get("TINYSAM_DATA", ""))
+    if not os.environ.get("TINYSAM_DATA") or not (root / "eval").is_dir():
+        pytest.skip("needs the curated data set: set TINYSAM_DATA to its folder (the one that holds train/ and eval/)")
+    return root
