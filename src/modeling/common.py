@@ -1,0 +1,97 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Parts that both image encoders and the mask decoder share (SAM, arXiv 2304.02643; TinyViT, arXiv 2207.10666).
+
+Attribute names follow the released checkpoints, so weights load by name. The framework's own defaults differ from the
+reference (tanh GELU, LayerNorm eps 1e-7, 'same' padding); everything here states the reference's values.
+"""
+import math
+
+from mindspore import Parameter, nn, ops
+from mindspore.common.initializer import TruncatedNormal, initializer
+
+LAYER_NORM_EPS = 1e-5  # the reference framework's default, used by TinyViT and the two-way transformer
+SAM_NORM_EPS = 1e-6  # the ViT blocks and every LayerNorm2d of SAM
+
+
+class GELU(nn.Cell):
+    """Exact GELU, x * Phi(x), through the error function: any shape in, the same shape out."""
+
+    def __init__(self):
+        super().__init__()
+        self.erf = ops.Erf()
+
+    def construct(self, x):
+        return (x * 0.5) * (self.erf(x * math.sqrt(0.5)) + 1.0)
+
+
+class LayerNorm2d(nn.Cell):
+    """Normalises the channels of every pixel of [B, C, H, W]; parameters `weight` and `bias` [C]."""
+
+    def __init__(self, num_channels, eps=SAM_NORM_EPS):
+        super().__init__()
+        self.weight = Parameter(initializer("ones", (num_channels,)))
+        self.bias = Parameter(initializer("zeros", (num_channels,)))
+        self.eps = eps
+        self.mean = ops.ReduceMean(keep_dims=True)
+        self.rsqrt = ops.Rsqrt()
+
+    def construct(self, x):
+        centred = x - self.mean(x, 1)
+        variance = self.mean(centred * centred, 1)
+        weight = self.weight.reshape((1, -1, 1, 1))
+        return centred * self.rsqrt(variance + self.eps) * weight + self.bias.reshape((1, -1, 1, 1))
+
+
+def layer_norm(dim, eps=LAYER_NORM_EPS):
+    """LayerNorm over the last axis of [..., dim]."""
+    return nn.LayerNorm((dim,), epsilon=eps)
+
+
+def linear(in_features, out_features, has_bias=True):
+    """Fully connected layer over the last axis; truncated normal weights (std 0.02), zero bias, as SAM's encoders start."""
+    return nn.Dense(in_features, out_features, weight_init=TruncatedNormal(0.02), bias_init="zeros", has_bias=has_bias)
+
+
+def conv2d(in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, has_bias=False):
+    """Convolution of [B, C, H, W] with explicit symmetric zero padding in pixels."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, pad_mode="pad", padding=padding, group=groups,
+                     has_bias=has_bias)
+
+
+def sam_neck(embed_dim, out_chans):
+    """SAM's neck (arXiv 2304.02643, appendix A): [B, embed_dim, h, w] -> image_embeddings [B, out_chans, h, w]."""
+    return nn.SequentialCell(
+        conv2d(embed_dim, out_chans, 1),
+        LayerNorm2d(out_chans),
+        conv2d(out_chans, out_chans, 3, padding=1),
+        LayerNorm2d(out_chans),
+    )
+
+
+class MLPBlock(nn.Cell):
+    """Two fully connected layers, `lin1` and `lin2`, around an activation: [..., embed_dim] -> [..., embed_dim].
+
+    The ViT uses exact GELU (the default), the two-way transformer passes `nn.ReLU()`.
+    """
+
+    def __init__(self, embed_dim, mlp_dim, activation=None):
+        super().__init__()
+        self.lin1 = linear(embed_dim, mlp_dim)
+        self.lin2 = linear(mlp_dim, embed_dim)
+        self.act = GELU() if activation is None else activation
+
+    def construct(self, x):
+        return self.lin2(self.act(self.lin1(x)))
