@@ -61,14 +61,14 @@ def layer_norm(dim, eps=LAYER_NORM_EPS):
 
 
 def linear(in_features, out_features, has_bias=True):
-    """Fully connected layer over the last axis; truncated normal weights (std 0.02), zero bias, as SAM's encoders start."""
+    """Fully connected layer over the last axis; truncated normal weights (std 0.02), zero bias."""
     return nn.Dense(in_features, out_features, weight_init=TruncatedNormal(0.02), bias_init="zeros", has_bias=has_bias)
 
 
 def conv2d(in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, has_bias=False):
     """Convolution of [B, C, H, W] with explicit symmetric zero padding in pixels."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, pad_mode="pad", padding=padding, group=groups,
-                     has_bias=has_bias)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, pad_mode="pad", padding=padding,
+                     group=groups, has_bias=has_bias)
 
 
 def sam_neck(embed_dim, out_chans):
