@@ -1,0 +1,327 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Configuration: frozen dataclasses over `default_config.yaml`.
+
+default_config.yaml < `--config FILE` < `--section.key=value`. Every key has one type and one range, written here beside its
+name; its unit, source and default stand in default_config.yaml. What surprises: PyYAML reads `1e-4` as text, so text that
+spells a number is taken where a number is wanted, and only there.
+"""
+import dataclasses
+import difflib
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, get_type_hints
+
+import yaml
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "default_config.yaml"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the source, the key, its value and the way out."""
+
+
+def _rule(choices: Sequence[str] = (), low: float = -math.inf, high: float = math.inf, multiple_of: int = 0) -> Any:
+    return field(metadata={"choices": tuple(choices), "low": low, "high": high, "multiple_of": multiple_of})
+
+
+def _one_of(*choices: str) -> Any:
+    return _rule(choices=choices)
+
+
+def _at_least(low: float) -> Any:
+    return _rule(low=low)
+
+
+def _between(low: float, high: float) -> Any:
+    return _rule(low=low, high=high)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    device: str = _one_of("auto", "cpu", "ascend")
+    mode: str = _one_of("graph", "pynative")
+    seed: int = _between(0, 2**31 - 1)
+    threads: int = _at_least(0)
+    distributed: bool
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    student: str
+    teacher: str
+    image_size: int = _rule(low=64, multiple_of=64)
+    student_checkpoint: str
+    teacher_checkpoint: str
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    format: str = _one_of("sa1b", "coco", "synthetic")
+    paths: List[str]
+    image_roots: List[str]
+    image_ids: str
+    synthetic_images: int = _at_least(1)
+    batch_size: int = _at_least(1)
+    prompts_per_image: int = _at_least(1)
+    min_mask_pixels: int = _at_least(1)
+    box_share: float = _between(0, 1)
+    box_jitter: float = _between(0, 1)
+    flip_probability: float = _between(0, 1)
+    scale_jitter: List[float] = _between(0.05, 4)
+    workers: int = _at_least(0)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    embedding_weight: float = _at_least(0)
+    token_weight: float = _at_least(0)
+    output_weight: float = _at_least(0)
+    hard_mask_weighting: bool
+    focal_weight: float = _at_least(0)
+    dice_weight: float = _at_least(0)
+    iou_weight: float = _at_least(0)
+    max_rounds: int = _at_least(0)
+    hard_region: str = _one_of("error", "missed")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    name: str = _one_of("adam", "adamw")
+    learning_rate: float = _between(1e-12, 10)
+    final_learning_rate: float = _between(0, 10)
+    warmup_steps: int = _at_least(0)
+    weight_decay: float = _between(0, 1)
+    clip_norm: float = _at_least(0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: int = _at_least(1)
+    max_steps: int = _at_least(0)
+    output_dir: str
+    resume: str
+    log_every: int = _at_least(1)
+    save_every: int = _at_least(1)
+    keep_last: int = _at_least(1)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    protocol: str = _one_of("box")
+    checkpoint: str
+    annotations: str
+    image_root: str
+    boxes: str
+    max_detections: int = _at_least(1)
+    prompt_batch: int = _at_least(1)
+    limit: int = _at_least(0)
+    output_dir: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration. Only root scripts see it; packages get their section or plain values."""
+    runtime: RuntimeConfig
+    model: ModelConfig
+    data: DataConfig
+    distill: DistillConfig
+    optim: OptimConfig
+    train: TrainConfig
+    eval: EvalConfig
+
+    def to_yaml(self) -> str:
+        """The resolved values as YAML text that `load_config` reads back to an equal Config."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+
+
+_SECTIONS: Dict[str, type] = get_type_hints(Config)
+
+
+def _known_keys() -> List[str]:
+    return [f"{section}.{f.name}" for section, cls in _SECTIONS.items() for f in dataclasses.fields(cls)]
+
+
+def _unknown(source: str, key: str) -> ConfigError:
+    nearest = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0.5)
+    if not nearest:  # the right key may stand in another section
+        last = key.rsplit(".", 1)[-1]
+        nearest = [known for known in _known_keys() if known.rsplit(".", 1)[-1] == last][:1]
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else "; default_config.yaml lists every key"
+    return ConfigError(f"{source}: unknown key '{key}'{hint}")
+
+
+def _number(value: Any, kind: type) -> Any:
+    """`value` as int or float, or None when it does not spell one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    if kind is int and value != int(value):
+        return None
+    return kind(value)
+
+
+def _scalar(where: str, value: Any, kind: type, rule: Mapping[str, Any]) -> Any:
+    """`value` checked against its type and range; `where` opens the message."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{where} is {value!r}; it must be true or false")
+    if kind is str:
+        if value is None or isinstance(value, (list, dict)):
+            raise ConfigError(f"{where} is {value!r}; it must be text")
+        text = str(value)
+        if rule.get("choices") and text not in rule["choices"]:
+            raise ConfigError(f"{where} is {text!r}; it must be one of {', '.join(rule['choices'])}")
+        return text
+    number = _number(value, kind)
+    if number is None:
+        raise ConfigError(f"{where} is {value!r}; it must be {'an integer' if kind is int else 'a number'}")
+    if number < rule.get("low", -math.inf):
+        raise ConfigError(f"{where} is {number}; it must be at least {rule['low']}")
+    if number > rule.get("high", math.inf):
+        raise ConfigError(f"{where} is {number}; it must be at most {rule['high']}")
+    if rule.get("multiple_of") and number % rule["multiple_of"]:
+        raise ConfigError(f"{where} is {number}; it must be a multiple of {rule['multiple_of']}")
+    return number
+
+
+def _checked(source: str, key: str, value: Any) -> Any:
+    section, name = key.split(".", 1)
+    kind = get_type_hints(_SECTIONS[section])[name]
+    rule = _SECTIONS[section].__dataclass_fields__[name].metadata
+    where = f"{source}: '{key}'"
+    if getattr(kind, "__origin__", None) is not list:
+        return _scalar(where, value, kind, rule)
+    if isinstance(value, str):  # --data.paths=a.json for a list of one
+        value = [value] if value else []
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} is {value!r}; it must be a list")
+    return tuple(_scalar(f"{where}[{i}]", item, kind.__args__[0], rule) for i, item in enumerate(value))
+
+
+def _read_yaml(path: Path) -> Dict[str, Any]:
+    """Flat {'section.key': value} of a YAML file; unknown keys and wrong shapes are refused."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give --config an existing YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: is not YAML ({reason})") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: holds a {type(tree).__name__}; it must hold sections such as 'data:'")
+    flat = {}
+    for section, values in tree.items():
+        if section not in _SECTIONS:
+            raise _unknown(str(path), str(section))
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: section '{section}' is {values!r}; it must hold keys")
+        for name, value in values.items():
+            key = f"{section}.{name}"
+            if key not in _known_keys():
+                raise _unknown(str(path), key)
+            flat[key] = _checked(str(path), key, value)
+    return flat
+
+
+def _parse_text(key: str, text: str) -> Any:
+    """A command-line value: text stays text for text keys, everything else is read as YAML."""
+    section, name = key.split(".", 1)
+    if get_type_hints(_SECTIONS[section])[name] is str:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{key}={text}: the value cannot be read; lists are written [a, b]") from error
+
+
+def _parse_arguments(argv: Sequence[str], aliases: Mapping[str, str]) -> Tuple[Optional[str], Dict[str, Any]]:
+    """(config file or None, {'section.key': value}) of `--config F`, `--section.key=value` and the aliases."""
+    config_file, overrides, rest = None, {}, list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, has_value, text = argument.partition("=")
+        if not name.startswith("--"):
+            raise ConfigError(f"unexpected argument {argument!r}; settings are written --section.key=value")
+        key = aliases.get(name, name[2:])
+        if name != "--config" and key not in _known_keys():
+            raise _unknown("command line", key)
+        if not has_value:
+            if not rest:
+                raise ConfigError(f"{name} needs a value: {name}=VALUE")
+            text = rest.pop(0)
+        if name == "--config":
+            config_file = text
+        else:
+            overrides[key] = _checked("command line", key, _parse_text(key, text))
+    return config_file, overrides
+
+
+def build_config(*layers: Mapping[str, Any]) -> Config:
+    """Config from flat layers {'section.key': value}, the later ones winning, over default_config.yaml."""
+    merged = _read_yaml(DEFAULT_CONFIG)
+    missing = [key for key in _known_keys() if key not in merged]
+    if missing:
+        raise ConfigError(f"{DEFAULT_CONFIG.name}: {len(missing)} keys missing, first: {missing[0]}")
+    for layer in layers:
+        for key, value in layer.items():
+            if key not in merged:
+                raise _unknown("settings", key)
+            merged[key] = _checked("settings", key, value)
+    jitter = merged["data.scale_jitter"]
+    if len(jitter) != 2 or jitter[0] > jitter[1]:
+        raise ConfigError(f"'data.scale_jitter' is {list(jitter)}; it must be [smallest, largest]")
+    if merged["data.image_roots"] and len(merged["data.image_roots"]) != len(merged["data.paths"]):
+        raise ConfigError(f"'data.image_roots' names {len(merged['data.image_roots'])} folders for "
+                          f"{len(merged['data.paths'])} 'data.paths'; give one for each, or none")
+    return Config(**{section: cls(**{f.name: merged[f"{section}.{f.name}"] for f in dataclasses.fields(cls)})
+                     for section, cls in _SECTIONS.items()})
+
+
+def load_config(argv: Optional[Sequence[str]] = None, usage: str = "",
+                aliases: Optional[Mapping[str, str]] = None) -> Config:
+    """Read the configuration of a root script.
+
+    Args:
+        argv: arguments after the program's name; None: `sys.argv[1:]`.
+        usage: text of `--help`, with an example; the keys and their defaults follow it.
+        aliases: short names of the script, such as {"--resume": "train.resume"}.
+
+    Returns:
+        Config: default_config.yaml < `--config FILE` < `--section.key=value`.
+
+    Raises:
+        ConfigError: unknown key (with the nearest known one), wrong type, impossible value, unreadable file.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv or "-h" in argv:
+        short = "".join(f"  {name} VALUE = --{key}=VALUE\n" for name, key in (aliases or {}).items())
+        print(f"{usage.strip()}\n\nOptions: --config FILE, then any --section.key=value:\n{short}\n"
+              f"{DEFAULT_CONFIG.read_text(encoding='utf-8')}")
+        raise SystemExit(0)
+    config_file, overrides = _parse_arguments(argv, aliases or {})
+    from_file = _read_yaml(Path(config_file)) if config_file is not None else {}
+    return build_config(from_file, overrides)

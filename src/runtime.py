@@ -1,0 +1,91 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Start-up of a run: device, mode, threads, ranks, seeds and logging. The only module that branches on the device.
+
+On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2 ones;
+the instruction-set cap is set here unless the user has set it. oneDNN reads it at its first kernel, not at import.
+"""
+import logging
+import os
+import random
+import sys
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore.communication import get_group_size, get_rank, init
+
+from src.config import RuntimeConfig
+
+LOG = logging.getLogger("tinysam")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a run has been given: `device` "CPU" or "Ascend", this process's `rank` of `size`."""
+    device: str
+    rank: int
+    size: int
+
+
+def _pick_device(wanted: str) -> str:
+    """Name of the device as MindSpore spells it; a wanted device that does not answer is an error, never replaced."""
+    if wanted == "cpu":
+        return "CPU"
+    available = ms.hal.is_available("Ascend")
+    if wanted == "ascend" and not available:
+        raise ValueError("runtime.device is 'ascend' but MindSpore finds no Ascend device here; "
+                         "check the driver and CANN, or use --runtime.device=cpu")
+    return "Ascend" if available else "CPU"
+
+
+def init_runtime(config: RuntimeConfig) -> Runtime:
+    """Set up MindSpore for this process.
+
+    Args:
+        config: the `runtime:` section.
+
+    Returns:
+        Runtime with the device in use and this process's place among the ranks.
+
+    Raises:
+        ValueError: the wanted device is not here.
+    """
+    device = _pick_device(config.device)
+    if device == "CPU":
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    ms.set_device(device)
+    ms.set_context(mode=ms.GRAPH_MODE if config.mode == "graph" else ms.PYNATIVE_MODE)
+    if config.threads:
+        ms.runtime.dispatch_threads_num(config.threads)
+    rank, size = 0, 1
+    if config.distributed:
+        init("hccl" if device == "Ascend" else "mccl")
+        rank, size = get_rank(), get_group_size()
+    random.seed(config.seed)
+    np.random.seed(config.seed)
+    ms.set_seed(config.seed)
+    set_up_logging(rank, size)
+    return Runtime(device=device, rank=rank, size=size)
+
+
+def set_up_logging(rank: int = 0, size: int = 1) -> None:
+    """Log lines of the module on stderr: rank 0 says everything, the others warnings only."""
+    handler = logging.StreamHandler(sys.stderr)
+    prefix = f"[rank {rank}] " if size > 1 else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", datefmt="%H:%M:%S"))
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    LOG.propagate = False
