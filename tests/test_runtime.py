@@ -1,0 +1,55 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Start-up: the device that answers, the seeds, the instruction-set cap. Each case in a process of its own."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+START = """
+import os
+from src.config import load_config
+from src.runtime import init_runtime
+runtime = init_runtime(load_config(["--runtime.device={device}", "--runtime.seed=5"]).runtime)
+import mindspore as ms, numpy as np
+print(runtime.device, runtime.rank, runtime.size, os.environ["ONEDNN_MAX_CPU_ISA"], np.random.rand(),
+      ms.ops.rand(1).asnumpy()[0])
+"""
+
+
+def start(device, **environment):
+    variables = {k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"}
+    return subprocess.run([sys.executable, "-c", START.format(device=device)], cwd=ROOT, capture_output=True, text=True,
+                          env={**variables, **environment}, timeout=300, check=False)
+
+
+def test_cpu_start_up_sets_the_cap_and_the_seeds():
+    first, second = start("cpu"), start("auto")
+    assert first.stdout.split()[:4] == ["CPU", "0", "1", "AVX2"], first.stderr
+    assert first.stdout == second.stdout  # no Ascend here: auto takes the CPU; equal seeds draw equal numbers
+
+
+def test_a_cap_set_by_the_user_stays():
+    assert start("cpu", ONEDNN_MAX_CPU_ISA="SSE41").stdout.split()[3] == "SSE41"
+
+
+def test_a_wanted_ascend_that_is_not_here_is_an_error():
+    import mindspore as ms
+    if ms.hal.is_available("Ascend"):
+        assert start("ascend").stdout.startswith("Ascend")
+    else:
+        assert "runtime.device is 'ascend' but MindSpore finds no Ascend device here" in start("ascend").stderr
