@@ -15,7 +15,7 @@
 """Start-up of a run: device, mode, threads, ranks, seeds and logging. The only module that branches on the device.
 
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
-ones; the instruction-set cap is set here unless the user has set it. oneDNN reads it at its first kernel, not at import.
+ones; the cap on the instruction set is set here unless the user has set it. oneDNN reads it at its first kernel.
 """
 import logging
 import os
