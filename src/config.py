@@ -15,8 +15,8 @@
 """Configuration: frozen dataclasses over `default_config.yaml`.
 
 default_config.yaml < `--config FILE` < `--section.key=value`. Every key has one type and one range, written here
-beside its name; unit, source and default stand in default_config.yaml. What surprises: PyYAML reads `1e-4` as text, so text
-that spells a number is taken where a number is wanted, and only there.
+beside its name; unit, source and default stand in default_config.yaml. What surprises: PyYAML reads `1e-4` as text,
+so text that spells a number is taken where a number is wanted, and only there.
 """
 import dataclasses
 import difflib
