@@ -1,0 +1,290 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""SAM's predictor on MindSpore (arXiv 2304.02643, section 3): one image, any number of prompts.
+
+`set_image` runs the image encoder once; `predict` and `predict_batch` answer prompts in pixels of the original image with
+masks of its size. The number of prompts and points changes from call to call while a compiled graph has one shape, so
+prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
+"""
+from pathlib import Path
+
+import cv2
+import mindspore as ms
+import numpy as np
+
+from src.checkpoint import load_network, read_metadata
+from src.data.images import normalise_and_pad, resize_longest_side
+from src.modeling.build_sam import build_sam
+from src.modeling.sam import PromptDecoder
+
+BATCH_SIZES = (64, 16, 4, 1)  # prompts decoded together; few sizes, because each costs a compilation in graph mode
+FOREGROUND, BACKGROUND, PADDING_POINT, EMPTY_SLOT = 1, 0, -1, -2
+BOX_CORNERS = (2, 3)
+
+
+def split_prompts(count, limit=BATCH_SIZES[0]):
+    """Cut `count` prompts into batches: [(first, used, size)], `size` being one of BATCH_SIZES and at most `limit`.
+
+    A batch is filled up with empty prompts only when at least three quarters of it are used, so at most a third of the
+    decoder's work is wasted.
+    """
+    sizes = [size for size in BATCH_SIZES if size <= limit]
+    if not sizes:
+        raise ValueError(f"prompt_batch ({limit}) must be at least 1")
+    batches, first = [], 0
+    while first < count:
+        left = count - first
+        size = next(size for size in sizes if left >= 0.75 * size)
+        batches.append((first, min(left, size), size))
+        first += min(left, size)
+    return batches
+
+
+class SamPredictor:
+    """Masks for prompts on one image, with SAM's own interface.
+
+    Args:
+        sam: the network of `build_sam`, switched to evaluation.
+    """
+
+    def __init__(self, sam):
+        sam.set_train(False)
+        self.image_size = sam.image_size
+        self._image_encoder = sam.image_encoder
+        self._decoder = PromptDecoder(sam)
+        self._decoder.set_train(False)
+        self._mask_side = 4 * sam.grid_size
+        self.reset_image()
+
+    def reset_image(self):
+        """Forget the image."""
+        self.image_embeddings = None
+        self.original_size = None
+        self.input_size = None
+
+    def set_image(self, image, image_format="RGB"):
+        """Encode an image for the prompts that follow.
+
+        Args:
+            image: [H, W, 3] uint8.
+            image_format: "RGB" or "BGR".
+
+        Raises:
+            ValueError: another shape, type or format.
+        """
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"image must be [H, W, 3] uint8, got {list(image.shape)} {image.dtype}")
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format must be RGB or BGR, got {image_format!r}")
+        if image_format == "BGR":
+            image = image[..., ::-1]
+        self.reset_image()
+        resized = resize_longest_side(np.ascontiguousarray(image), self.image_size)
+        batch = normalise_and_pad(resized, self.image_size)[None]
+        self.image_embeddings = self._image_encoder(ms.Tensor(batch, ms.float32))
+        self.original_size = image.shape[:2]
+        self.input_size = resized.shape[:2]
+
+    def predict(self, point_coords=None, point_labels=None, box=None, mask_input=None, multimask_output=True,
+                return_logits=False):
+        """Masks for one prompt, in original pixels.
+
+        Args:
+            point_coords: [K, 2] (x, y), or None.
+            point_labels: [K], 1 foreground, 0 background; required with point_coords.
+            box: [4] (x0, y0, x1, y1), or None.
+            mask_input: [1, S/4, S/4] logits, usually low_res_masks of an earlier call, or None.
+            multimask_output: True: three masks from coarse to fine reading of the prompt; False: one.
+            return_logits: True: logits instead of bool masks.
+
+        Returns:
+            masks [C, H, W] at the original size, iou_predictions [C], low_res_masks [C, S/4, S/4] logits; C is 3 or 1.
+
+        Raises:
+            ValueError: no image, no prompt, or a prompt that does not fit the image.
+        """
+        masks, iou_predictions, low_res_masks = self.predict_batch(
+            boxes=None if box is None else _as_array("box", box, [4])[None],
+            point_coords=None if point_coords is None else _as_array("point_coords", point_coords, [None, 2])[None],
+            point_labels=None if point_labels is None else _as_array("point_labels", point_labels, [None])[None],
+            mask_input=None if mask_input is None else np.asarray(mask_input)[None],
+            multimask_output=multimask_output, return_logits=return_logits)
+        return masks[0], iou_predictions[0], low_res_masks[0]
+
+    def predict_batch(self, boxes=None, point_coords=None, point_labels=None, mask_input=None, multimask_output=True,
+                      return_logits=False, prompt_batch=BATCH_SIZES[0]):
+        """Masks for N prompts at once: boxes [N, 4], point_coords [N, K, 2] with point_labels [N, K], mask_input
+        [N, 1, S/4, S/4], or any mix. A label of -2 marks a slot that a prompt with fewer points leaves empty.
+
+        Returns:
+            masks [N, C, H, W], iou_predictions [N, C], low_res_masks [N, C, S/4, S/4], as in `predict`.
+        """
+        low_res_masks, iou_predictions = self.predict_low_res(boxes, point_coords, point_labels, mask_input,
+                                                              multimask_output, prompt_batch)
+        return self.upscale(low_res_masks, return_logits), iou_predictions, low_res_masks
+
+    def predict_low_res(self, boxes=None, point_coords=None, point_labels=None, mask_input=None, multimask_output=True,
+                        prompt_batch=BATCH_SIZES[0]):
+        """`predict_batch` without the upscaling: (low_res_masks [N, C, S/4, S/4] logits, iou_predictions [N, C]), for
+        callers that keep only one mask of each prompt. At most `prompt_batch` prompts are decoded together."""
+        if self.image_embeddings is None:
+            raise ValueError("no image is set: call set_image first")
+        coords, labels, mask_input = self._slots(boxes, point_coords, point_labels, mask_input)
+        count, slots = labels.shape
+        wanted = slice(1, 4) if multimask_output else slice(0, 1)
+        side, channels = self._mask_side, 3 if multimask_output else 1
+        low_res_masks = np.empty((count, channels, side, side), np.float32)
+        iou_predictions = np.empty((count, channels), np.float32)
+        for first, used, size in split_prompts(count, prompt_batch):
+            batch_coords = np.zeros((1, size, slots, 2), np.float32)
+            batch_labels = np.full((1, size, slots), EMPTY_SLOT, np.int32)
+            batch_coords[0, :used] = coords[first:first + used]
+            batch_labels[0, :used] = labels[first:first + used]
+            prompt = [ms.Tensor(batch_coords), ms.Tensor(batch_labels)]
+            if mask_input is not None:
+                batch_masks = np.zeros((1, size, 1, side, side), np.float32)
+                batch_masks[0, :used] = mask_input[first:first + used]
+                prompt.append(ms.Tensor(batch_masks))
+            masks, ious, _ = self._decoder(self.image_embeddings, *prompt)
+            low_res_masks[first:first + used] = masks.asnumpy()[0, :used, wanted]
+            iou_predictions[first:first + used] = ious.asnumpy()[0, :used, wanted]
+        return low_res_masks, iou_predictions
+
+    def upscale(self, low_res_masks, return_logits=False):
+        """Masks at the original size from low_res_masks [..., S/4, S/4]: bool [..., H, W] (logit > 0), or the logits.
+
+        As SAM: bilinear to the padded S x S frame, padding cut off, bilinear to the original size. OpenCV's
+        INTER_LINEAR on float32 is PyTorch's interpolate(align_corners=False).
+        """
+        if self.original_size is None:
+            raise ValueError("no image is set: call set_image first")
+        height, width = self.original_size
+        flat = np.ascontiguousarray(low_res_masks, np.float32).reshape((-1,) + low_res_masks.shape[-2:])
+        masks = np.empty((len(flat), height, width), np.float32 if return_logits else bool)
+        for index, low_res_mask in enumerate(flat):
+            padded = cv2.resize(low_res_mask, (self.image_size, self.image_size), interpolation=cv2.INTER_LINEAR)
+            cropped = np.ascontiguousarray(padded[:self.input_size[0], :self.input_size[1]])
+            logits = cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
+            masks[index] = logits if return_logits else logits > 0
+        return masks.reshape(low_res_masks.shape[:-2] + (height, width))
+
+    def _slots(self, boxes, point_coords, point_labels, mask_input):
+        """Checked prompts as slots of the S x S frame: coords [N, K, 2], labels [N, K], mask_input [N, 1, S/4, S/4]
+        or None. K is the next power of two, at least 2."""
+        coords, labels = [], []
+        if point_coords is not None:
+            points, point_labels = self._checked_points(point_coords, point_labels)
+            coords.append(points)
+            labels.append(point_labels)
+            if boxes is None:  # SAM attends to one padding point wherever no box ends the prompt
+                coords.append(np.zeros((len(points), 1, 2)))
+                labels.append(np.full((len(points), 1), PADDING_POINT))
+        elif point_labels is not None:
+            raise ValueError("point_labels without point_coords: give both or neither")
+        if boxes is not None:
+            boxes = self._checked_boxes(boxes)
+            coords.append(boxes.reshape(-1, 2, 2))
+            labels.append(np.tile(BOX_CORNERS, (len(boxes), 1)))
+        if mask_input is not None:
+            mask_input = _as_array("mask_input", mask_input, [None, 1, self._mask_side, self._mask_side])
+        counts = {len(part) for part in [*coords, *([] if mask_input is None else [mask_input])]}
+        if not counts:
+            raise ValueError("no prompt: give a box, points with labels, or a mask_input")
+        if len(counts) > 1:
+            raise ValueError(f"boxes, points and mask_input are of {sorted(counts)} prompts; give each as many")
+        count = counts.pop()
+        used = sum(part.shape[1] for part in labels)
+        slots = max(2, 1 << (used - 1).bit_length()) if used else 2
+        all_coords = np.zeros((count, slots, 2), np.float32)
+        all_labels = np.full((count, slots), EMPTY_SLOT, np.int32)
+        if used:
+            scale = np.array([self.input_size[1] / self.original_size[1], self.input_size[0] / self.original_size[0]])
+            all_coords[:, :used] = np.concatenate(coords, axis=1) * scale
+            all_labels[:, :used] = np.concatenate(labels, axis=1)
+        return all_coords, all_labels, mask_input
+
+    def _checked_points(self, point_coords, point_labels):
+        points = _as_array("point_coords", point_coords, [None, None, 2])
+        if point_labels is None:
+            raise ValueError("point_coords need point_labels: 1 foreground, 0 background")
+        labels = _as_array("point_labels", point_labels, list(points.shape[:2]))
+        known = np.isin(labels, (FOREGROUND, BACKGROUND, EMPTY_SLOT))
+        if not known.all():
+            raise ValueError(f"point label {labels[~known][0]:g} is unknown; 1 is foreground, 0 background")
+        height, width = self.original_size
+        inside = ((points >= 0) & (points <= (width, height))).all(axis=-1) | (labels == EMPTY_SLOT)
+        if not inside.all():
+            x, y = points[~inside][0]
+            raise ValueError(f"point ({x:g}, {y:g}) lies outside the image of {width} x {height} pixels")
+        return points, labels
+
+    def _checked_boxes(self, boxes):
+        boxes = _as_array("boxes", boxes, [None, 4])
+        height, width = self.original_size
+        for x0, y0, x1, y1 in boxes:
+            name = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+            if not (x0 < x1 and y0 < y1):
+                raise ValueError(f"{name} is inside out; give x0 < x1 and y0 < y1")
+            if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):
+                raise ValueError(f"{name} reaches outside the image of {width} x {height} pixels; clip it")
+        return boxes
+
+
+def _as_array(name, values, shape):
+    """`values` as finite float64 of `shape`, where None is any length."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers in one rectangular array") from None
+    if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape)):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name} must have shape [{wanted}], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds a value that is not finite")
+    return array
+
+
+def load_predictor(checkpoint, variant=None, image_size=None):
+    """A predictor with the weights of a checkpoint.
+
+    Args:
+        checkpoint: a file of this project, or a released one converted by tools/convert_checkpoint.py.
+        variant, image_size: None: what the checkpoint's metadata says.
+
+    Raises:
+        ValueError: no variant known, or weights of another network. FileNotFoundError: no such file.
+    """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+    metadata = read_metadata(checkpoint)
+    variant = variant or metadata.get("variant")
+    if not variant:
+        raise ValueError(f"{checkpoint} does not say which variant it holds; name one")
+    size = image_size or metadata.get("image_size")
+    sam = build_sam(variant, image_size=int(size) if size else None)
+    load_network(sam, checkpoint)
+    return SamPredictor(sam)
+
+
+def shipped_checkpoint(folder="checkpoints"):
+    """The one checkpoint of `folder`; a ValueError says what to do when there is none, or more than one."""
+    found = sorted(path for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".safetensors"))
+    if not found:
+        raise ValueError(f"no checkpoint in {folder}/: name one, or train one with "
+                         "`python train.py --config configs/nano_labels_cpu.yaml` (README, Training)")
+    if len(found) > 1:
+        raise ValueError(f"{folder}/ holds {', '.join(path.name for path in found)}: name the one to use")
+    return found[0]
