@@ -14,8 +14,8 @@
 # ============================================================================
 """SAM's predictor on MindSpore (arXiv 2304.02643, section 3): one image, any number of prompts.
 
-`set_image` runs the image encoder once; `predict` and `predict_batch` answer prompts in pixels of the original image with
-masks of its size. The number of prompts and points changes from call to call while a compiled graph has one shape, so
+`set_image` runs the image encoder once; `predict` and `predict_batch` answer prompts in pixels of the original image
+with masks of its size. The number of prompts and points changes from call to call while a compiled graph has one shape, so
 prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
 """
 from pathlib import Path
@@ -25,13 +25,12 @@ import mindspore as ms
 import numpy as np
 
 from src.checkpoint import load_network, read_metadata
-from src.data.images import normalise_and_pad, resize_longest_side
+from src.data.images import normalise_and_pad, resize_longest_side, scale_points
 from src.modeling.build_sam import build_sam
 from src.modeling.sam import PromptDecoder
+from src.prompts.labels import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT
 
 BATCH_SIZES = (64, 16, 4, 1)  # prompts decoded together; few sizes, because each costs a compilation in graph mode
-FOREGROUND, BACKGROUND, PADDING_POINT, EMPTY_SLOT = 1, 0, -1, -2
-BOX_CORNERS = (2, 3)
 
 
 def split_prompts(count, limit=BATCH_SIZES[0]):
@@ -150,7 +149,7 @@ class SamPredictor:
         iou_predictions = np.empty((count, channels), np.float32)
         for first, used, size in split_prompts(count, prompt_batch):
             batch_coords = np.zeros((1, size, slots, 2), np.float32)
-            batch_labels = np.full((1, size, slots), EMPTY_SLOT, np.int32)
+            batch_labels = np.full((1, size, slots), EMPTY, np.int32)
             batch_coords[0, :used] = coords[first:first + used]
             batch_labels[0, :used] = labels[first:first + used]
             prompt = [ms.Tensor(batch_coords), ms.Tensor(batch_labels)]
@@ -191,13 +190,13 @@ class SamPredictor:
             labels.append(point_labels)
             if boxes is None:  # SAM attends to one padding point wherever no box ends the prompt
                 coords.append(np.zeros((len(points), 1, 2)))
-                labels.append(np.full((len(points), 1), PADDING_POINT))
+                labels.append(np.full((len(points), 1), NOT_A_POINT))
         elif point_labels is not None:
             raise ValueError("point_labels without point_coords: give both or neither")
         if boxes is not None:
             boxes = self._checked_boxes(boxes)
             coords.append(boxes.reshape(-1, 2, 2))
-            labels.append(np.tile(BOX_CORNERS, (len(boxes), 1)))
+            labels.append(np.tile((BOX_TOP_LEFT, BOX_BOTTOM_RIGHT), (len(boxes), 1)))
         if mask_input is not None:
             mask_input = _as_array("mask_input", mask_input, [None, 1, self._mask_side, self._mask_side])
         counts = {len(part) for part in [*coords, *([] if mask_input is None else [mask_input])]}
@@ -209,10 +208,9 @@ class SamPredictor:
         used = sum(part.shape[1] for part in labels)
         slots = max(2, 1 << (used - 1).bit_length()) if used else 2
         all_coords = np.zeros((count, slots, 2), np.float32)
-        all_labels = np.full((count, slots), EMPTY_SLOT, np.int32)
+        all_labels = np.full((count, slots), EMPTY, np.int32)
         if used:
-            scale = np.array([self.input_size[1] / self.original_size[1], self.input_size[0] / self.original_size[0]])
-            all_coords[:, :used] = np.concatenate(coords, axis=1) * scale
+            all_coords[:, :used] = scale_points(np.concatenate(coords, axis=1), self.original_size, self.input_size)
             all_labels[:, :used] = np.concatenate(labels, axis=1)
         return all_coords, all_labels, mask_input
 
@@ -221,11 +219,11 @@ class SamPredictor:
         if point_labels is None:
             raise ValueError("point_coords need point_labels: 1 foreground, 0 background")
         labels = _as_array("point_labels", point_labels, list(points.shape[:2]))
-        known = np.isin(labels, (FOREGROUND, BACKGROUND, EMPTY_SLOT))
+        known = np.isin(labels, (FOREGROUND, BACKGROUND, EMPTY))
         if not known.all():
             raise ValueError(f"point label {labels[~known][0]:g} is unknown; 1 is foreground, 0 background")
         height, width = self.original_size
-        inside = ((points >= 0) & (points <= (width, height))).all(axis=-1) | (labels == EMPTY_SLOT)
+        inside = ((points >= 0) & (points <= (width, height))).all(axis=-1) | (labels == EMPTY)
         if not inside.all():
             x, y = points[~inside][0]
             raise ValueError(f"point ({x:g}, {y:g}) lies outside the image of {width} x {height} pixels")
