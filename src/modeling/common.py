@@ -55,6 +55,14 @@ class LayerNorm2d(nn.Cell):
         return centred * self.rsqrt(variance + self.eps) * weight + self.bias.reshape((1, -1, 1, 1))
 
 
+def check_encoder_sizes(image_size, embed_dim, num_heads):
+    """Raises ValueError unless image_size is a positive multiple of 64 pixels and the heads divide the width."""
+    if image_size <= 0 or image_size % 64:
+        raise ValueError(f"image_size ({image_size}) must be a positive multiple of 64")
+    if embed_dim % num_heads:
+        raise ValueError(f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads})")
+
+
 def layer_norm(dim, eps=LAYER_NORM_EPS):
     """LayerNorm over the last axis of [..., dim]."""
     return nn.LayerNorm((dim,), epsilon=eps)
