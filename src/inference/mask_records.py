@@ -18,11 +18,11 @@ Every mask that leaves the program leaves it through here: the demo's JSON, the 
 masks of the everything mode. Run lengths are COCO's compressed RLE with `counts` as text, so that they fit into JSON.
 """
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from src.checkpoint.atomic import write_atomically
 
 
 def encode_masks(masks):
@@ -78,9 +78,6 @@ def coco_result(image_id, category_id, segmentation, score):
 
 
 def write_json(path, content):
-    """Write JSON beside `path` and move it into place, so that a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    """Write JSON so that a reader never sees half a file."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(path, ".json", lambda part: part.write_text(text, encoding="utf-8"))

@@ -15,8 +15,8 @@
 """SAM's predictor on MindSpore (arXiv 2304.02643, section 3): one image, any number of prompts.
 
 `set_image` runs the image encoder once; `predict` and `predict_batch` answer prompts in pixels of the original image
-with masks of its size. The number of prompts and points changes from call to call while a compiled graph has one shape, so
-prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
+with masks of its size. The number of prompts and points changes from call to call while a compiled graph has one shape,
+so prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
 """
 from pathlib import Path
 

@@ -18,12 +18,12 @@ Everything is drawn in a unit that follows the picture's size, and small images 
 are as readable on 64 pixels as on 8000. Colours depend on the mask's place in the list alone.
 """
 import colorsys
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from src.checkpoint.atomic import write_atomically
 
 SMALLEST_CANVAS = 960  # pixels of the longest side below which an image is enlarged before drawing
 MASK_OPACITY = 0.45
@@ -87,13 +87,8 @@ def side_by_side(pictures, titles):
 
 
 def write_png(path, picture):
-    """Write a [H, W, 3] uint8 RGB picture beside `path` and move it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "wb") as file:
-        Image.fromarray(picture).save(file, format="PNG")
-    os.replace(beside, path)
+    """Write a [H, W, 3] uint8 RGB picture, whole or not at all."""
+    write_atomically(path, ".png", lambda part: Image.fromarray(picture).save(part, format="PNG"))
 
 
 def _font(size):
