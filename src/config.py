@@ -58,6 +58,7 @@ class RuntimeConfig:
     seed: int = _between(0, 2**31 - 1)
     threads: int = _at_least(0)
     distributed: bool
+    devices: int = _at_least(1)
 
 
 @dataclass(frozen=True)
