@@ -23,26 +23,35 @@ from src.checkpoint.names import is_known_extra, torch_name
 from src.checkpoint.weights import read_metadata, read_weights, write_safetensors
 
 
-def load_network(network, path_or_weights, source=None):
+class WeightMismatch(ValueError):
+    """Weights that do not fit. The message is one line; `names` lists every name with what is wrong with it."""
+
+    def __init__(self, message, names):
+        super().__init__(message)
+        self.names = names
+
+
+def load_network(network, path_or_weights, source=None, metadata=None):
     """Load weights into `network`; every name and shape must fit, or nothing is loaded.
 
     network: a Cell; its `variant` and `image_size`, where it has them, are held against the file's metadata.
-    path_or_weights: a file that read_weights reads, or its result. source: what messages call it (default: the path).
-    Returns the file's metadata ({} where there is none). Raises ValueError, in one line, with the counts and the
+    path_or_weights: a file that read_weights reads, or its result; metadata: what read_metadata gave beside it.
+    source: what messages call the weights (default: the path).
+    Returns the file's metadata ({} where there is none). Raises WeightMismatch, in one line, with the counts and the
     first of the missing, unexpected and misshapen names. What released files are known to hold beside the weights
     (src/checkpoint/names.py) is passed over.
     """
     if isinstance(path_or_weights, dict):
-        weights, metadata, source = path_or_weights, {}, source or "the given weights"
+        weights, metadata, source = path_or_weights, metadata or {}, source or "the dict of weights"
     else:
         source = source or str(path_or_weights)
         metadata = read_metadata(path_or_weights)
         weights = read_weights(path_or_weights)
     parameters = _parameters(network)
-    problems = mismatches(parameters, weights)
-    if problems or _other_variant(network, metadata):
-        raise ValueError(f"{source} {_verdict(network, metadata, weights)}"
-                         + (f": {'; '.join(problems)}" if problems else ""))
+    phrases, names = mismatches(parameters, weights)
+    if phrases or _other_variant(network, metadata):
+        verdict = f"{source} {_verdict(network, metadata, weights)}"
+        raise WeightMismatch(f"{verdict}: {phrases}" if phrases else verdict, names)
     for name, parameter in parameters.items():
         assign(parameter, weights[name])
     return metadata
@@ -73,25 +82,21 @@ def describe(network):
 
 
 def mismatches(parameters, arrays):
-    """What keeps `arrays` (name -> array) from filling `parameters` (name -> Parameter), as a list of phrases."""
-    missing = [name for name in parameters if name not in arrays]
-    unexpected = [name for name in arrays if name not in parameters and not is_known_extra(name)]
-    shapes = [name for name in parameters if name in arrays and tuple(parameters[name].shape) != arrays[name].shape]
-    kinds = [name for name in parameters if name in arrays and not _converts(arrays[name].dtype, parameters[name])]
-    phrases = []
-    if missing:
-        phrases.append(f"{len(missing)} of {len(parameters)} parameters missing, first {missing[0]}")
-    if unexpected:
-        phrases.append(f"{len(unexpected)} unexpected, first {unexpected[0]}")
-    if shapes:
-        name = shapes[0]
-        phrases.append(f"{len(shapes)} of another shape, first {name}: {list(arrays[name].shape)} in the file, "
-                       f"{list(parameters[name].shape)} in the network")
-    if kinds:
-        name = kinds[0]
-        phrases.append(f"{len(kinds)} of another type, first {name}: {arrays[name].dtype} in the file, "
-                       f"{_numpy_type(parameters[name])} in the network")
-    return phrases
+    """What keeps `arrays` (name -> array) from filling `parameters` (name -> Parameter).
+
+    Returns a summary in one line, empty when everything fits, and a list that says of each name what is wrong with it.
+    """
+    common = [name for name in parameters if name in arrays]
+    problems = {
+        f"of {len(parameters)} parameters missing": [name for name in parameters if name not in arrays],
+        "unexpected": [name for name in arrays if name not in parameters and not is_known_extra(name)],
+        "of another shape": [f"{name} {list(arrays[name].shape)} instead of {list(parameters[name].shape)}"
+                             for name in common if tuple(parameters[name].shape) != arrays[name].shape],
+        "of another type": [f"{name} {arrays[name].dtype} instead of {_numpy_type(parameters[name])}"
+                            for name in common if not _converts(arrays[name].dtype, parameters[name])],
+    }
+    summary = "; ".join(f"{len(names)} {what}, first {names[0]}" for what, names in problems.items() if names)
+    return summary, [f"{what.rpartition(' ')[2]}: {name}" for what, names in problems.items() for name in names]
 
 
 def assign(parameter, array):

@@ -17,7 +17,7 @@ import logging
 from pathlib import Path
 
 from src.checkpoint.ckpt_file import read_ckpt, read_ckpt_metadata, write_ckpt
-from src.checkpoint.networks import assign, describe, mismatches
+from src.checkpoint.networks import WeightMismatch, assign, describe, mismatches
 from src.checkpoint.weights import CONTENTS_KEY, STATE_NETWORK, TRAINING_STATE
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ def load_state(path, cells):
     """
     arrays, metadata = read_state(path)
     parameters = _namespaced(cells)
-    problems = mismatches(parameters, arrays)
-    if problems:
-        raise ValueError(f"{path} does not continue this run: {'; '.join(problems)}")
+    phrases, names = mismatches(parameters, arrays)
+    if phrases:
+        raise WeightMismatch(f"{path} does not continue this run: {phrases}", names)
     for name, parameter in parameters.items():
         assign(parameter, arrays[name])
     return metadata
