@@ -1,0 +1,239 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Hard-mining full-stage distillation (arXiv 2312.13789, section 3.2): a student, a frozen teacher or none -> named
+losses.
+
+The image is encoded once. A `while` over the drawn number of rounds runs inside the graph without gradient: decode
+with the student, take one point from the error region of every prompt, write it into the prompt's next slot. Then both
+networks decode the final prompts once. What the paper leaves open and what was chosen is in docs/deviations.md.
+"""
+from typing import Any, Optional, Tuple
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from src.distillation.losses import (
+    dice_loss,
+    focal_loss,
+    hard_mask_weights,
+    l1_distance,
+    mask_iou,
+    mean_over_valid,
+)
+from src.modeling.sam import PromptDecoder
+from src.prompts.hard_points import sample_hard_points
+
+FIRST_SLOTS = 2  # slots 0..1 hold the first prompt, slot FIRST_SLOTS + i the point of hard round i
+NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_loss", "dice_loss", "iou_loss", "mean_iou")
+
+
+class FrozenTeacher(nn.Cell):
+    """A network that never learns: no parameter wants a gradient, outputs carry none, and no `set_train` of a cell
+    around it reaches its BatchNorm. Its parameters are renamed to `teacher.*` in place, so that they do not clash with
+    the student's."""
+
+    def __init__(self, sam: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        sam.update_parameters_name("teacher.")
+        for parameter in sam.get_parameters():
+            parameter.requires_grad = False
+        self.image_encoder = sam.image_encoder
+        self.decoder = PromptDecoder(sam)
+        self.set_train(False)
+
+    def add_flags_recursive(self, **flags: Any) -> nn.Cell:
+        if "training" in flags:  # set_train of an enclosing cell arrives here, not at set_train
+            flags["training"] = False
+        return super().add_flags_recursive(**flags)
+
+    def construct(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor) -> Tuple[Tensor, ...]:
+        """Decode; as `PromptDecoder`, without gradient."""
+        masks, ious, tokens = self.decoder(image_embeddings, point_coords, point_labels)
+        return ops.stop_gradient(masks), ops.stop_gradient(ious), ops.stop_gradient(tokens)
+
+
+class Distiller(nn.Cell):
+    """Student and teacher -> the losses of one batch, in the order of `NAMES`.
+
+    Args:
+        student: a `Sam`; its parameter names stay as they are.
+        teacher: a `Sam` of the same `grid_size` and `embed_dim`, frozen and renamed here, or None: labels only.
+        settings: the `distill:` section of the configuration. A loss of weight 0 is not computed and is logged as 0.
+
+    Raises:
+        ValueError: teacher and student do not fit together, or no loss is left to train on.
+    """
+
+    def __init__(self, student: nn.Cell, teacher: Optional[nn.Cell], settings: Any) -> None:
+        super().__init__(auto_prefix=False)
+        _check_pair(student, teacher)
+        use_teacher = float(teacher is not None)
+        self.embedding_weight = settings.embedding_weight * use_teacher
+        self.token_weight = settings.token_weight * use_teacher
+        self.output_weight = settings.output_weight * use_teacher
+        self.hard_mask_weighting = settings.hard_mask_weighting
+        self.focal_weight = settings.focal_weight
+        self.dice_weight = settings.dice_weight
+        self.iou_weight = settings.iou_weight
+        self.max_rounds = settings.max_rounds
+        self.hard_region = settings.hard_region
+        self.teacher_encodes = self.embedding_weight + self.token_weight + self.output_weight > 0
+        self.teacher_decodes = self.token_weight + self.output_weight > 0
+        if not self.teacher_encodes and self.focal_weight + self.dice_weight + self.iou_weight == 0:
+            why = "every weight of 'distill' is 0" if teacher is not None else \
+                "without a teacher, focal_weight, dice_weight and iou_weight of 'distill' are all 0"
+            raise ValueError(f"there is no loss to train on: {why}; give one of them a positive weight")
+        self.student = student
+        self.student_decoder = PromptDecoder(student)
+        self.teacher = FrozenTeacher(teacher) if self.teacher_encodes else None
+
+    def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
+                  mask_valid: Tensor, noise: Tensor, rounds: Tensor,
+                  teacher_embeddings: Optional[Tensor] = None) -> Tuple[Tensor, ...]:
+        """Losses of one batch.
+
+        Args:
+            images: [B, 3, S, S] float32, normalised and padded.
+            gt_masks: [B, M, S/4, S/4] 0/1 in the padded frame.
+            point_coords: [B, M, 2 + max_rounds, 2] float32, (x, y) pixels of the S x S frame.
+            point_labels: [B, M, 2 + max_rounds] int32, first prompt in slots 0..1, the rest -2.
+            mask_valid: [B, M] float32 1/0.
+            noise: [B, M, max(1, max_rounds)] float32 in [0, 1): picks the hard point of each round.
+            rounds: int32 scalar, hard rounds of this step, 0..max_rounds.
+            teacher_embeddings: [B, C, S/16, S/16] stored in advance, or None: the teacher encodes the images.
+
+        Returns:
+            Scalars in the order of NAMES: the weighted total, each loss before its weight, and (without gradient) the
+            mean IoU of the student's best mask by its own prediction.
+        """
+        gt_masks = gt_masks.astype(ms.float32)
+        image_embeddings = self.student.image_encoder(images)
+        coords, labels = self._mine_hard_points(image_embeddings, gt_masks, point_coords, point_labels, noise, rounds)
+        student_out = self.student_decoder(image_embeddings, coords, labels)
+        low_res_masks, iou_predictions, _ = student_out
+        real_ious = mask_iou(low_res_masks > 0, gt_masks.expand_dims(2))  # [B, M, 4]
+        student_iou = _best_by_prediction(real_ious, iou_predictions)
+        losses = self._teacher_losses(images, image_embeddings, student_out, student_iou, gt_masks, coords, labels,
+                                      mask_valid, teacher_embeddings)
+        losses += self._label_losses(low_res_masks, iou_predictions, real_ious, gt_masks, mask_valid)
+        total = (self.embedding_weight * losses[0] + self.token_weight * losses[1] + self.output_weight * losses[2]
+                 + self.focal_weight * losses[3] + self.dice_weight * losses[4] + self.iou_weight * losses[5])
+        return (total,) + losses + (mean_over_valid(student_iou, mask_valid),)
+
+    def _mine_hard_points(self, image_embeddings: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
+                          noise: Tensor, rounds: Tensor) -> Tuple[Tensor, Tensor]:
+        """Prompts with `rounds` hard points added, one per round, at slots 2, 3, ...; no gradient passes."""
+        batch, prompts, slots, _ = point_coords.shape
+        if slots != FIRST_SLOTS + self.max_rounds:
+            raise ValueError(f"prompts have {slots} slots; distill.max_rounds ({self.max_rounds}) asks for "
+                             f"{FIRST_SLOTS + self.max_rounds}")
+        if self.max_rounds == 0:
+            return point_coords, point_labels
+        grid = gt_masks.shape[-1]
+        scale = float(self.student.image_size // grid)
+        frozen = ops.stop_gradient(image_embeddings)
+        targets = gt_masks.reshape(batch * prompts, grid, grid)
+        slot_index = ops.arange(slots)
+        coords, labels = point_coords, point_labels
+        i = ops.zeros((), ms.int32)
+        while i < rounds:
+            masks, ious, _ = self.student_decoder(frozen, coords, labels)
+            best = _one_hot_best(ious[:, :, 1:]).expand_dims(-1).expand_dims(-1)  # [B, M, 3, 1, 1]
+            predicted = (ops.sum(masks[:, :, 1:] * best, 2) > 0).reshape(batch * prompts, grid, grid)
+            column = ops.gather(noise, i, 2).reshape(batch * prompts)
+            new_coords, new_labels = sample_hard_points(targets, predicted, column, self.hard_region, scale)
+            here = slot_index == i + FIRST_SLOTS  # [K]
+            coords = ops.where(here.reshape(1, 1, slots, 1), new_coords.reshape(batch, prompts, 1, 2), coords)
+            labels = ops.where(here.reshape(1, 1, slots), new_labels.reshape(batch, prompts, 1), labels)
+            i = i + 1
+        return ops.stop_gradient(coords), ops.stop_gradient(labels)
+
+    def _teacher_losses(self, images: Tensor, image_embeddings: Tensor, student_out: Tuple[Tensor, ...],
+                        student_iou: Tensor, gt_masks: Tensor, coords: Tensor, labels: Tensor, mask_valid: Tensor,
+                        teacher_embeddings: Optional[Tensor]) -> Tuple[Tensor, ...]:
+        """(embedding, token, output) losses; zeros where switched off."""
+        zero = ops.zeros((), ms.float32)
+        embedding_loss, token_loss, output_loss = zero, zero, zero
+        if not self.teacher_encodes:
+            return embedding_loss, token_loss, output_loss
+        if teacher_embeddings is None:
+            teacher_embeddings = self.teacher.image_encoder(images)
+        teacher_embeddings = ops.stop_gradient(teacher_embeddings)
+        if self.embedding_weight > 0:
+            embedding_loss = ops.mean(l1_distance(image_embeddings, teacher_embeddings, 1))
+        if self.teacher_decodes:
+            teacher_masks, teacher_predictions, teacher_tokens = self.teacher(teacher_embeddings, coords, labels)
+            student_masks, _, student_tokens = student_out
+            if self.token_weight > 0:
+                token_loss = mean_over_valid(l1_distance(student_tokens, teacher_tokens, 2), mask_valid)
+            if self.output_weight > 0:
+                weights = None
+                if self.hard_mask_weighting:
+                    teacher_ious = mask_iou(teacher_masks > 0, gt_masks.expand_dims(2))
+                    weights = hard_mask_weights(_best_by_prediction(teacher_ious, teacher_predictions), student_iou)
+                output_loss = mean_over_valid(l1_distance(student_masks, teacher_masks, 2), mask_valid, weights)
+        return embedding_loss, token_loss, output_loss
+
+    def _label_losses(self, low_res_masks: Tensor, iou_predictions: Tensor, real_ious: Tensor, gt_masks: Tensor,
+                      mask_valid: Tensor) -> Tuple[Tensor, ...]:
+        """(focal, dice, IoU) losses; zeros where switched off.
+
+        Of masks 1..3 only the one of lowest weighted focal + dice loss counts (SAM's rule for ambiguous prompts); the
+        mean of it and of mask 0 is the prompt's loss. Every mask's IoU prediction is taught.
+        """
+        zero = ops.zeros((), ms.float32)
+        focal, dice, iou_loss = zero, zero, zero
+        targets = gt_masks.expand_dims(2)  # [B, M, 1, h, w]
+        each = mask_valid.expand_dims(2)  # [B, M, 1]
+        ranking = ops.zeros_like(real_ious)
+        if self.focal_weight > 0:
+            focal = focal_loss(low_res_masks, targets, each)  # [B, M, 4]
+            ranking = ranking + self.focal_weight * focal
+        if self.dice_weight > 0:
+            dice = dice_loss(low_res_masks, targets, each)
+            ranking = ranking + self.dice_weight * dice
+        chosen = _one_hot_best(-ops.stop_gradient(ranking)[:, :, 1:])  # [B, M, 3]
+        if self.focal_weight > 0:
+            focal = mean_over_valid(_single_and_chosen(focal, chosen), mask_valid)
+        if self.dice_weight > 0:
+            dice = mean_over_valid(_single_and_chosen(dice, chosen), mask_valid)
+        if self.iou_weight > 0:
+            iou_loss = mean_over_valid(l1_distance(iou_predictions, real_ious, 2), mask_valid)
+        return focal, dice, iou_loss
+
+
+def _one_hot_best(scores: Tensor) -> Tensor:
+    """[..., n] scores -> [..., n] float 1 at the largest (the first of equals), 0 elsewhere."""
+    return ops.one_hot(ops.argmax(scores, -1), scores.shape[-1]).astype(ms.float32)
+
+
+def _best_by_prediction(real_ious: Tensor, iou_predictions: Tensor) -> Tensor:
+    """[B, M] real IoU of the multimask output (masks 1..3) that the network itself holds best."""
+    return ops.sum(real_ious[:, :, 1:] * _one_hot_best(ops.stop_gradient(iou_predictions)[:, :, 1:]), 2)
+
+
+def _single_and_chosen(losses: Tensor, chosen: Tensor) -> Tensor:
+    """[B, M] mean of mask 0's loss and the chosen multimask's; losses [B, M, 4], chosen [B, M, 3] one-hot."""
+    return 0.5 * (losses[:, :, 0] + ops.sum(losses[:, :, 1:] * chosen, 2))
+
+
+def _check_pair(student: nn.Cell, teacher: Optional[nn.Cell]) -> None:
+    if teacher is None:
+        return
+    for name, meaning in (("grid_size", "cells per side of the image embedding"), ("embed_dim", "embedding channels")):
+        ours, theirs = getattr(student, name), getattr(teacher, name)
+        if ours != theirs:
+            raise ValueError(f"teacher {teacher.variant} has {name} {theirs} and student {student.variant} has {ours} "
+                             f"({meaning}); they must be equal: choose a matching pair from src/modeling/build_sam.py")

@@ -1,0 +1,139 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Adam and AdamW with warm-up and cosine (the paper trains with Adam, arXiv 2312.13789, section 4.1; the schedule is
+ours).
+
+The step counter lives beside the moments, so that saving `optimizer.state` and the network is enough to go on exactly.
+Weights of two or more dimensions decay, norms, biases and single scales do not. Both bias corrections are in Adam's
+step size and its eps stands beside the uncorrected root, as in MindSpore's fused kernel: against the textbook form eps
+is larger by 1/sqrt(1 - beta2^t).
+"""
+import math
+from typing import Any, Sequence, Tuple
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+BETA1 = 0.9
+BETA2 = 0.999
+EPS = 1e-8
+
+
+class WarmupCosine(nn.Cell):
+    """Learning rate of an update: linear from 0 to `peak` over the warm-up, then half a cosine down to `final`.
+
+    Args:
+        peak: largest rate.
+        final: rate of the last update.
+        warmup_steps: updates of the linear part; update number `warmup_steps` (counted from 1) has the peak rate.
+        total_steps: updates of the whole run.
+
+    Raises:
+        ValueError: the final rate is above the peak.
+    """
+
+    def __init__(self, peak: float, final: float, warmup_steps: int, total_steps: int) -> None:
+        super().__init__()
+        if final > peak:
+            raise ValueError(f"optim.final_learning_rate ({final}) is above optim.learning_rate ({peak}); "
+                             "the rate only falls after the warm-up")
+        self.peak = peak
+        self.final = final
+        # A short run that would end inside its warm-up warms up over its first tenth instead.
+        self.warmup_steps = warmup_steps if warmup_steps < total_steps else total_steps // 10
+        self.cosine_steps = max(1, total_steps - self.warmup_steps)
+
+    def construct(self, step: Tensor) -> Tensor:
+        """step: int32 scalar, updates made before this one -> float32 scalar."""
+        update = (step + 1).astype(ms.float32)
+        progress = ops.clamp((update - self.warmup_steps) / self.cosine_steps, 0.0, 1.0)
+        rate = self.final + 0.5 * (self.peak - self.final) * (1.0 + ops.cos(math.pi * progress))
+        if self.warmup_steps > 0:
+            rate = rate * ops.clamp(update / self.warmup_steps, 0.0, 1.0)
+        return rate
+
+
+class OptimizerState(nn.Cell):
+    """What a resumed run needs beside the weights: step, both moments, and the count of steps skipped as not finite."""
+
+    def __init__(self, parameters: ParameterTuple) -> None:
+        super().__init__(auto_prefix=False)
+        self.step = Parameter(Tensor(0, ms.int32), name="step", requires_grad=False)
+        self.skipped_in_a_row = Parameter(Tensor(0, ms.int32), name="skipped_in_a_row", requires_grad=False)
+        self.moment1 = parameters.clone("moment1", "zeros")
+        self.moment2 = parameters.clone("moment2", "zeros")
+
+
+class Adam(nn.Cell):
+    """Adam; decay is part of the gradient (`decoupled` False) or taken off the weight (AdamW, `decoupled` True).
+
+    Args:
+        parameters: the parameters to train.
+        schedule: cell, int32 step -> rate.
+        weight_decay: on parameters of two or more dimensions.
+        decoupled: AdamW.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], schedule: nn.Cell, weight_decay: float,
+                 decoupled: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.state = OptimizerState(self.parameters)
+        self.schedule = schedule
+        self.decays: Tuple[float, ...] = tuple(weight_decay if p.ndim >= 2 else 0.0 for p in parameters)
+        self.decoupled = decoupled
+        self.adam = ops.Adam()
+
+    def construct(self, gradients: Tuple[Tensor, ...]) -> Tensor:
+        """Update the parameters and count the step.
+
+        Args:
+            gradients: one per parameter, in order.
+
+        Returns:
+            The rate that was used, float32 scalar.
+        """
+        rate = self.schedule(self.state.step)
+        update = (self.state.step + 1).astype(ms.float32)
+        beta1_power = ops.pow(BETA1, update)
+        beta2_power = ops.pow(BETA2, update)
+        for i in range(len(self.decays)):
+            gradient, parameter, decay = gradients[i], self.parameters[i], self.decays[i]
+            if decay > 0 and self.decoupled:
+                ops.assign(parameter, parameter * (1.0 - rate * decay))
+            elif decay > 0:
+                gradient = gradient + decay * parameter
+            self.adam(parameter, self.state.moment1[i], self.state.moment2[i], beta1_power, beta2_power, rate,
+                      BETA1, BETA2, EPS, gradient)
+        ops.assign_add(self.state.step, Tensor(1, ms.int32))
+        return rate
+
+
+def build_optimizer(network: nn.Cell, settings: Any, total_steps: int) -> Adam:
+    """Optimizer over the trainable parameters of a network.
+
+    Args:
+        network: the student.
+        settings: the `optim:` section.
+        total_steps: updates of the whole run; the cosine ends there.
+
+    Raises:
+        ValueError: rates that contradict each other, or nothing to train.
+    """
+    parameters = network.trainable_params()
+    if not parameters:
+        raise ValueError("the student has no trainable parameter; there is nothing to train")
+    schedule = WarmupCosine(settings.learning_rate, settings.final_learning_rate, settings.warmup_steps, total_steps)
+    return Adam(parameters, schedule, settings.weight_decay, settings.name == "adamw")
