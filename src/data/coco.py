@@ -1,0 +1,187 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""COCO-format data sets (the JSON of cocodataset.org): one reader for training and for evaluation.
+
+Training walks over pictures with `read`; evaluation asks for `annotations_of(image_id)`. Masks stay encoded until asked
+for.
+"""
+import json
+import math
+from pathlib import Path
+
+from src.data.images import ImageError, read_image
+from src.data.records import Annotation, Sample, SkipLog
+
+# Several JSONs may count their pictures from 0: an id that is taken by another picture moves up by a multiple of this.
+ID_STRIDE = 1 << 40
+
+
+class CocoDataset:
+    """Pictures and masks of one or several COCO-format JSONs.
+
+    Attributes:
+        image_ids: ids of the pictures, in file order. With `only_usable`, those with at least one usable annotation.
+            With several JSONs an id already taken by another file is moved up by ID_STRIDE times the JSON's number.
+        categories: the JSON's category records, in file order (of several JSONs: the first record of each id).
+        skipped: SkipLog of what was left out when opening.
+
+    Args:
+        paths: annotation JSONs.
+        image_roots: one folder per JSON; empty: "images" beside each.
+        keep_ids: collection of image ids to keep; None: all.
+        min_area: annotations with a stated area below this many pixels are left out.
+        only_usable: leave out pictures without a usable annotation (training); off: keep all (evaluation).
+
+    Raises:
+        ValueError: no path, roots that do not match, a JSON that is missing, broken or not of this format, or nothing
+            usable in all of them. One line each.
+    """
+
+    def __init__(self, paths, image_roots=(), keep_ids=None, min_area=0, only_usable=True):
+        paths = [Path(path) for path in paths]
+        if not paths:
+            raise ValueError("data.paths is empty: give at least one COCO-format JSON")
+        if image_roots and len(image_roots) != len(paths):
+            raise ValueError(f"data.image_roots has {len(image_roots)} folders for {len(paths)} data.paths; "
+                             "give one each or none")
+        roots = [Path(root) for root in image_roots] or [path.parent / "images" for path in paths]
+        self.image_ids, self.categories, self.skipped = [], [], SkipLog()
+        self._keep_ids, self._min_area, self._only_usable = keep_ids, min_area, only_usable
+        self._images, self._annotations = {}, {}  # by image id
+        self._ids = {}  # by path and size, so that a picture listed in two JSONs keeps one id
+        self._records = []  # (image id, annotations), one per picture and JSON
+        for number, (path, root) in enumerate(zip(paths, roots)):
+            self._add(number, path, root)
+        if not self._records:
+            raise ValueError(f"{', '.join(map(str, paths))}: nothing usable; {self.skipped}")
+
+    def __len__(self):
+        return len(self._records)
+
+    def read(self, index):
+        """Sample of picture `index`: the decoded picture and its usable annotations.
+
+        Raises:
+            ImageError: the file is missing, broken, or not of the size that the JSON states.
+        """
+        image_id, annotations = self._records[index]
+        return Sample(image_id, self.read_image(image_id), annotations)
+
+    def read_image(self, image_id):
+        """[H, W, 3] uint8 RGB of a picture by id, stored orientation. Raises ImageError, KeyError on an unknown id."""
+        path, (height, width) = self._images[image_id]
+        image = read_image(path)
+        if image.shape[:2] != (height, width):
+            raise ImageError(f"{path}: {image.shape[0]} x {image.shape[1]} pixels, its JSON says {height} x {width}")
+        return image
+
+    def image_path(self, image_id):
+        """Path of a picture by id."""
+        return self._images[image_id][0]
+
+    def image_size(self, image_id):
+        """(h, w) of a picture by id, as the JSON states it."""
+        return self._images[image_id][1]
+
+    def annotations_of(self, image_id):
+        """Usable annotations of a picture by id: no crowd, nothing below min_area. Raises KeyError on an unknown id."""
+        return self._annotations[image_id]
+
+    def _add(self, number, path, root):
+        content = load_coco_json(path)
+        known = {category["id"] for category in self.categories}
+        self.categories += [category for category in content.get("categories", []) if category["id"] not in known]
+        images, file_ids = {}, {}
+        for record in content["images"]:
+            self._add_image(number, path, root, record, images, file_ids)
+        for record in content["annotations"]:
+            self._add_annotation(path, record, images, file_ids)
+        for image_id, annotations in images.items():
+            if not annotations and self._only_usable:
+                self.skipped.add("images without usable annotations", self._images[image_id][0].name)
+                continue
+            if image_id not in self._annotations:
+                self.image_ids.append(image_id)
+            self._annotations[image_id] = self._annotations.get(image_id, []) + annotations
+            self._records.append((image_id, annotations))
+
+    def _add_image(self, number, path, root, record, images, file_ids):
+        try:
+            file_id, name = record["id"], record["file_name"]
+            size = int(record["height"]), int(record["width"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{path}: image lacks id, file_name, height or width: {str(record)[:70]}") from None
+        if type(file_id) is not int or min(size) <= 0:
+            raise ValueError(f"{path}: image {name}: id ({file_id!r}) must be an integer and the size {size} positive")
+        if file_id in file_ids:
+            raise ValueError(f"{path}: image id {file_id} occurs twice")
+        if self._keep_ids is not None and file_id not in self._keep_ids:
+            file_ids[file_id] = None
+            return
+        place = root / name, size
+        taken = file_id in self._images
+        image_id = self._ids.setdefault(place, file_id + number * ID_STRIDE if taken else file_id)
+        self._images[image_id] = place
+        file_ids[file_id] = image_id
+        images.setdefault(image_id, [])
+
+    def _add_annotation(self, path, record, images, file_ids):
+        label = f"annotation {record.get('id')} of {path.name}"
+        if record.get("image_id") not in file_ids:
+            self.skipped.add("annotations of unknown images", f"{label}: image {record.get('image_id')!r}")
+            return
+        image_id = file_ids[record["image_id"]]
+        if image_id is None:  # not in keep_ids
+            return
+        area = record.get("area")
+        if record.get("iscrowd"):
+            self.skipped.add("crowd annotations")
+        elif not record.get("segmentation"):
+            self.skipped.add("annotations without a segmentation", label)
+        elif isinstance(area, (int, float)) and area < self._min_area:
+            self.skipped.add(f"masks below {self._min_area} pixels")
+        else:
+            images[image_id].append(Annotation(
+                record.get("id", -1), record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
+                _xyxy(record.get("bbox")), area))
+
+
+def load_coco_json(path):
+    """The JSON's dict, checked for the lists `images` and `annotations`. Raises ValueError, one line."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such annotation file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder, not a COCO-format JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not an object with images and annotations")
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list) or not all(isinstance(item, dict) for item in content[key]):
+            raise ValueError(f"{path}: no list of records under '{key}'; is it in COCO instances format?")
+        if not content[key]:
+            raise ValueError(f"{path}: '{key}' is empty")
+    return content
+
+
+def _xyxy(bbox):
+    """(x0, y0, x1, y1) of COCO's [x, y, width, height]; None where it is not four finite numbers."""
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError):
+        return None
+    return (x, y, x + width, y + height) if all(map(math.isfinite, (x, y, width, height))) else None

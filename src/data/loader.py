@@ -1,0 +1,244 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Fixed-shape training batches (docs/design.md, "Batches"), prepared by worker processes.
+
+Sample i of epoch e follows from numpy.random.default_rng([seed, e, i]) alone: neither the number of workers, nor the
+rank, nor where a run was resumed changes it.
+"""
+import logging
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+
+from src.data.coco import CocoDataset
+from src.data.images import ImageError, normalise_and_pad
+from src.data.records import SegmentationError, SkipLog
+from src.data.sa1b import Sa1bDataset
+from src.data.synthetic import SyntheticDataset
+from src.data.transforms import MASK_STRIDE, draw_geometry
+from src.data.workers import Workers
+from src.prompts.from_masks import MAX_BOX_NOISE, assemble_prompt, box_of_mask, jitter_box, sample_click
+
+ORDER_STREAM = 1  # keeps the generator of an epoch's order apart from those of its samples
+SAM_IMAGE_SIZE = 1024  # the frame that MAX_BOX_NOISE is stated in
+
+
+def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_images=1000, seed=1, image_size=1024,
+                 min_mask_pixels=0):
+    """The data set that the `data` section of the configuration names.
+
+    Args:
+        format: "sa1b", "coco" or "synthetic".
+        paths, image_roots, image_ids, synthetic_images, min_mask_pixels: see default_config.yaml.
+        seed: of the synthetic pictures.
+        image_size: longest side of the synthetic pictures in pixels.
+
+    Returns:
+        A data set: len(), `read(index)` -> Sample, `skipped`.
+
+    Raises:
+        ValueError: an unknown format, or a data set that cannot be used.
+    """
+    keep_ids = read_image_ids(image_ids) if image_ids else None
+    if format == "coco":
+        return CocoDataset(paths, image_roots, keep_ids, min_mask_pixels)
+    if format == "sa1b":
+        return Sa1bDataset(paths, keep_ids)
+    if format == "synthetic":
+        return SyntheticDataset(synthetic_images, image_size, seed)
+    raise ValueError(f"data.format ({format!r}) must be one of sa1b, coco, synthetic")
+
+
+def read_image_ids(path):
+    """Set of image ids from a text file, one a line; "sa_123" and "sa_123.jpg" count as 123."""
+    ids = set()
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            digits = text[3:] if text.startswith("sa_") else text
+            digits = digits[: -len(".jpg")] if digits.endswith(".jpg") else digits
+            if not digits.isascii() or not digits.isdigit():
+                raise ValueError(f"{path}, line {number}: {text[:40]!r} is not an image id")
+            ids.add(int(digits))
+    if not ids:
+        raise ValueError(f"{path}: no image ids in it")
+    return ids
+
+
+@dataclass(frozen=True)
+class SampleMaker:
+    """Turns a picture of a data set into one sample of a batch. Lives in the worker processes."""
+
+    dataset: object
+    image_size: int
+    prompts_per_image: int
+    slots: int
+    box_share: float
+    box_jitter: float
+    flip_probability: float
+    scale_jitter: Tuple[float, float]
+    seed: int
+    min_mask_pixels: int
+
+    def batch(self, epoch, indices):
+        """Samples `indices` of an epoch, stacked: (dict of arrays [B, ...], SkipLog)."""
+        skipped = SkipLog()
+        samples = [self.sample(epoch, index, skipped) for index in indices]
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}, skipped
+
+    def sample(self, epoch, index, skipped):
+        """Sample `index` of an epoch, or of the next usable picture when that one is not; ValueError if none is."""
+        for step in range(len(self.dataset)):
+            # A fresh generator each time: the replacement does not depend on how far the unusable one got.
+            rng = np.random.default_rng([self.seed, epoch, index])
+            sample = self._try(rng, (index + step) % len(self.dataset), skipped)
+            if sample is not None:
+                return sample
+        raise ValueError(f"no usable image among the {len(self.dataset)} of the data set; {skipped}")
+
+    def _try(self, rng, index, skipped):
+        try:
+            record = self.dataset.read(index)
+        except (ImageError, SegmentationError) as error:
+            skipped.add("unreadable images", error)
+            return None
+        geometry = draw_geometry(rng, record.image.shape[:2], self.image_size, self.scale_jitter, self.flip_probability)
+        count, grid = self.prompts_per_image, self.image_size // MASK_STRIDE
+        sample = {
+            "images": normalise_and_pad(geometry.image(record.image), self.image_size),
+            "gt_masks": np.zeros((count, grid, grid), np.uint8),
+            "point_coords": np.zeros((count, self.slots, 2), np.float32),
+            "point_labels": np.tile(assemble_prompt(self.slots)[1], (count, 1)),
+            "mask_valid": np.zeros(count, np.float32),
+            "image_ids": np.int64(record.image_id),
+        }
+        used = 0
+        for position in rng.permutation(len(record.annotations)):
+            if used == count:
+                break
+            masks = self._masks(record, record.annotations[position], geometry, skipped)
+            if masks is None:
+                continue
+            sample["gt_masks"][used] = masks[1]
+            sample["point_coords"][used], sample["point_labels"][used] = self._prompt(rng, geometry, *masks)
+            sample["mask_valid"][used] = 1
+            used += 1
+        if used == 0:
+            skipped.add("images without a usable mask", f"image {record.image_id}")
+            return None
+        return sample
+
+    def _masks(self, record, annotation, geometry, skipped):
+        """(mask in the original frame, mask on the grid), or None where it is broken, too small or out of sight."""
+        try:
+            mask = annotation.mask()
+        except SegmentationError as error:
+            skipped.add("broken masks", f"image {record.image_id}, {error}")
+            return None
+        if np.count_nonzero(mask) < self.min_mask_pixels:
+            skipped.add(f"masks below {self.min_mask_pixels} pixels")
+            return None
+        on_grid = geometry.mask(mask)
+        if not on_grid.any():  # too thin for the grid, or cut off
+            skipped.add("masks out of sight after resizing and cutting")
+            return None
+        return mask, on_grid
+
+    def _prompt(self, rng, geometry, mask, on_grid):
+        if rng.random() < self.box_share:
+            box = geometry.box(box_of_mask(geometry.visible(mask)))
+            max_noise = MAX_BOX_NOISE * self.image_size / SAM_IMAGE_SIZE
+            noisy = jitter_box(box, rng, self.box_jitter, geometry.content_size, max_noise)
+            return assemble_prompt(self.slots, box=noisy)
+        return assemble_prompt(self.slots, click=sample_click(on_grid, rng, MASK_STRIDE))
+
+
+class Batches:
+    """The batches of a rank, epoch by epoch. Use as a context manager, or call close(), to end the workers.
+
+    Args:
+        dataset: len(), `read(index)` -> Sample; see `open_dataset`. It is sent to the workers, so it must pickle.
+        image_size: S, a multiple of 4.
+        prompts_per_image: M; of a picture with more masks M are drawn, of one with fewer the rest is mask_valid 0.
+        slots: K >= 2.
+        batch_size: B, per rank.
+        box_share, box_jitter, flip_probability, scale_jitter, min_mask_pixels: see default_config.yaml.
+        seed: integer >= 0.
+        rank, size: this rank and how many there are; all get the same number of batches, no picture twice in an epoch.
+        workers: processes that prepare batches; 0: prepared when asked for, in this process.
+
+    Attributes:
+        skipped: SkipLog of what was left out of the batches handed out so far.
+
+    Raises:
+        ValueError: fewer pictures than batch_size * size, or a value out of range.
+    """
+
+    def __init__(self, dataset, image_size, prompts_per_image, slots, batch_size, box_share=0.5, box_jitter=0.1,
+                 flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16):
+        if image_size < MASK_STRIDE or image_size % MASK_STRIDE:
+            raise ValueError(f"image_size ({image_size}) must be a positive multiple of {MASK_STRIDE}")
+        if min(prompts_per_image, batch_size) < 1 or slots < 2:
+            raise ValueError(f"prompts_per_image ({prompts_per_image}) and batch_size ({batch_size}) must be at least "
+                             f"1, slots ({slots}) at least 2")
+        if not 0 <= rank < size:
+            raise ValueError(f"rank ({rank}) must lie in 0..{size - 1}")
+        if len(dataset) < batch_size * size:
+            raise ValueError(f"the data set has {len(dataset)} usable images, fewer than one batch of "
+                             f"{batch_size * size} (batch_size {batch_size} x {size} ranks); lower data.batch_size")
+        self.dataset, self.batch_size, self.seed, self.rank, self.size = dataset, batch_size, seed, rank, size
+        self.skipped = SkipLog()
+        self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
+                                  flip_probability, tuple(scale_jitter), seed, min_mask_pixels)
+        self._workers = Workers(self._maker.batch, workers) if workers > 0 else None
+
+    def __len__(self):
+        """Batches of an epoch; the pictures that do not fill one on every rank are left out (others each epoch)."""
+        return len(self.dataset) // (self.batch_size * self.size)
+
+    def epoch(self, epoch, start=0):
+        """Iterate over the batches of epoch `epoch` from batch `start` on (a resumed run starts where it stopped)."""
+        tasks = ((epoch, indices) for indices in self._indices(epoch)[start:])
+        results = self._workers.map(tasks) if self._workers else (self._maker.batch(*task) for task in tasks)
+        for batch, skipped in results:
+            self._report(skipped)
+            yield batch
+
+    def close(self):
+        """End the worker processes."""
+        if self._workers:
+            self._workers.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _indices(self, epoch):
+        """[len(self), B] data set indices of this rank's batches."""
+        order = np.random.default_rng([self.seed, epoch, 0, ORDER_STREAM]).permutation(len(self.dataset))
+        whole = order[: len(self) * self.batch_size * self.size]
+        return whole.reshape(len(self), self.size, self.batch_size)[:, self.rank].tolist()
+
+    def _report(self, skipped):
+        """Count, and log the first of each kind: one clear line, not one for every epoch."""
+        for reason, example in skipped.examples.items():
+            if example and reason not in self.skipped.counts:
+                logging.getLogger(__name__).warning("skipping %s, first: %s", reason, example)
+        self.skipped.merge(skipped)
