@@ -60,6 +60,7 @@ class SamPredictor:
 
     def __init__(self, sam):
         sam.set_train(False)
+        self.variant = sam.variant
         self.image_size = sam.image_size
         self._image_encoder = sam.image_encoder
         self._decoder = PromptDecoder(sam)
@@ -96,6 +97,10 @@ class SamPredictor:
         self.image_embeddings = self._image_encoder(ms.Tensor(batch, ms.float32))
         self.original_size = image.shape[:2]
         self.input_size = resized.shape[:2]
+
+    def wait(self):
+        """Return when the image is encoded. Devices work while Python goes on: for those who take the time."""
+        self._embeddings().asnumpy()
 
     def predict(self, point_coords=None, point_labels=None, box=None, mask_input=None, multimask_output=True,
                 return_logits=False):
@@ -139,8 +144,7 @@ class SamPredictor:
                         prompt_batch=BATCH_SIZES[0]):
         """`predict_batch` without the upscaling: (low_res_masks [N, C, S/4, S/4] logits, iou_predictions [N, C]), for
         callers that keep only one mask of each prompt. At most `prompt_batch` prompts are decoded together."""
-        if self.image_embeddings is None:
-            raise ValueError("no image is set: call set_image first")
+        image_embeddings = self._embeddings()
         coords, labels, mask_input = self._slots(boxes, point_coords, point_labels, mask_input)
         count, slots = labels.shape
         wanted = slice(1, 4) if multimask_output else slice(0, 1)
@@ -157,7 +161,7 @@ class SamPredictor:
                 batch_masks = np.zeros((1, size, 1, side, side), np.float32)
                 batch_masks[0, :used] = mask_input[first:first + used]
                 prompt.append(ms.Tensor(batch_masks))
-            masks, ious, _ = self._decoder(self.image_embeddings, *prompt)
+            masks, ious, _ = self._decoder(image_embeddings, *prompt)
             low_res_masks[first:first + used] = masks.asnumpy()[0, :used, wanted]
             iou_predictions[first:first + used] = ious.asnumpy()[0, :used, wanted]
         return low_res_masks, iou_predictions
@@ -168,8 +172,7 @@ class SamPredictor:
         As SAM: bilinear to the padded S x S frame, padding cut off, bilinear to the original size. OpenCV's
         INTER_LINEAR on float32 is PyTorch's interpolate(align_corners=False).
         """
-        if self.original_size is None:
-            raise ValueError("no image is set: call set_image first")
+        self._embeddings()
         height, width = self.original_size
         flat = np.ascontiguousarray(low_res_masks, np.float32).reshape((-1,) + low_res_masks.shape[-2:])
         masks = np.empty((len(flat), height, width), np.float32 if return_logits else bool)
@@ -179,6 +182,11 @@ class SamPredictor:
             logits = cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
             masks[index] = logits if return_logits else logits > 0
         return masks.reshape(low_res_masks.shape[:-2] + (height, width))
+
+    def _embeddings(self):
+        if self.image_embeddings is None:
+            raise ValueError("no image is set: call set_image first")
+        return self.image_embeddings
 
     def _slots(self, boxes, point_coords, point_labels, mask_input):
         """Checked prompts as slots of the S x S frame: coords [N, K, 2], labels [N, K], mask_input [N, 1, S/4, S/4]
