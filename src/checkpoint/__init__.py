@@ -16,10 +16,11 @@
 
 Strict in both directions: every name and shape fits or nothing is loaded; a file is whole or it is not there.
 """
+from src.checkpoint.atomic import write_atomically
 from src.checkpoint.names import is_known_extra, torch_name
 from src.checkpoint.networks import WeightMismatch, load_network, save_network
 from src.checkpoint.training_state import load_state, newest_state, read_state, save_state
 from src.checkpoint.weights import read_metadata, read_weights
 
 __all__ = ["WeightMismatch", "is_known_extra", "load_network", "load_state", "newest_state", "read_metadata",
-           "read_state", "read_weights", "save_network", "save_state", "torch_name"]
+           "read_state", "read_weights", "save_network", "save_state", "torch_name", "write_atomically"]

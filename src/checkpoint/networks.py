@@ -27,7 +27,7 @@ class WeightMismatch(ValueError):
     """Weights that do not fit. The message is one line; `names` lists every name with what is wrong with it."""
 
     def __init__(self, message, names):
-        super().__init__(message)
+        super().__init__(" ".join(message.split()))  # names come from a file and may hold anything
         self.names = names
 
 

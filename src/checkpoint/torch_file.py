@@ -16,12 +16,13 @@
 
 The file is a zip archive: <name>/data.pkl describes the tensors, <name>/data/<key> hold the numbers, uncompressed.
 """
+import struct
 import zipfile
 
 import numpy as np
 
 from src.checkpoint.ckpt_file import from_bfloat16
-from src.checkpoint.torch_pickle import PickleRefusal, StoredTensor, interpret
+from src.checkpoint.torch_pickle import Refusal, StoredTensor, interpret
 
 _LARGEST_PICKLE = 64 << 20  # bytes; ViT-H's is 0.1 MB
 _WRAPPERS = ("model", "state_dict", "model_state_dict")  # keys under which training scripts keep the weights
@@ -35,42 +36,40 @@ def read_torch_file(path):
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _Archive(path, archive).read()
-    except PickleRefusal as refusal:
-        raise ValueError(f"{path}: {refusal}") from None
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: truncated or damaged zip archive ({error})") from None
-    except (EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: unreadable zip archive ({error})") from None
+            return _Archive(archive, path.stat().st_size).read()
+    except Refusal as refusal:
+        raise ValueError(f"{path}: {' '.join(str(refusal).split())}") from None
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, OverflowError, struct.error) as error:
+        detail = " ".join(str(error).split())[:200]  # zipfile lets all of these through, depending on what is broken
+        raise ValueError(f"{path}: truncated or damaged zip archive ({detail})") from None
 
 
 class _Archive:
     """One open torch file; storages are read once, however many tensors share them."""
 
-    def __init__(self, path, archive):
-        self.path, self.archive, self.storages = path, archive, {}
+    def __init__(self, archive, size):
+        self.archive, self.storages = archive, {}
         self.entries = {info.filename: info for info in archive.infolist()}
         declared = sum(info.file_size for info in archive.infolist())
-        if declared > path.stat().st_size or any(info.compress_type for info in archive.infolist()):
-            raise ValueError(f"{path}: declares {declared} bytes in a file of {path.stat().st_size}; "
-                             "torch stores its data uncompressed")
+        if declared > size or any(info.compress_type for info in archive.infolist()):
+            raise Refusal(f"declares {declared} bytes in a file of {size}; torch stores its data uncompressed")
         pickles = [name for name in self.entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError(f"{path}: a zip archive with {len(pickles)} data.pkl, not a torch file")
+            raise Refusal(f"a zip archive with {len(pickles)} data.pkl, not a torch file")
         self.root = pickles[0][:-len("data.pkl")]
 
     def read(self):
         order = self._entry("byteorder") if self.root + "byteorder" in self.entries else b"little"
         if order != b"little":
-            raise ValueError(f"{self.path}: byte order {order[:10]!r}; only little is read")
+            raise Refusal(f"byte order {order[:10]!r}; only little is read")
         if self.entries[self.root + "data.pkl"].file_size > _LARGEST_PICKLE:
-            raise ValueError(f"{self.path}: data.pkl is larger than {_LARGEST_PICKLE >> 20} MiB")
-        tensors = _state_dict(interpret(self._entry("data.pkl")), self.path)
+            raise Refusal(f"data.pkl is larger than {_LARGEST_PICKLE >> 20} MiB")
+        tensors = _state_dict(interpret(self._entry("data.pkl")))
         return {name: self._view(name, tensor) for name, tensor in tensors.items()}
 
     def _entry(self, name):
         if self.root + name not in self.entries:
-            raise ValueError(f"{self.path}: no entry {name[:80]!r} in the archive")
+            raise Refusal(f"no entry {name[:80]!r} in the archive")
         return self.archive.read(self.root + name)
 
     def _storage(self, storage):
@@ -79,8 +78,8 @@ class _Archive:
             is_bfloat16 = storage.dtype == "bfloat16"
             item_size = 2 if is_bfloat16 else storage.dtype.itemsize
             if len(data) != item_size * storage.count:
-                raise ValueError(f"{self.path}: storage {storage.key[:80]} declares {storage.count} elements of "
-                                 f"{item_size} bytes but holds {len(data)} bytes")
+                raise Refusal(f"storage {storage.key[:80]} declares {storage.count} elements of {item_size} bytes "
+                              f"but holds {len(data)} bytes")
             numbers = np.frombuffer(data, "<u2" if is_bfloat16 else storage.dtype)
             self.storages[storage] = from_bfloat16(numbers) if is_bfloat16 else numbers
         return self.storages[storage]
@@ -91,8 +90,8 @@ class _Archive:
             count *= side
         last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride))
         if count > tensor.storage.count or (count and last >= tensor.storage.count):
-            raise ValueError(f"{self.path}: {name[:200]} of size {list(tensor.size)} at offset {tensor.offset} does "
-                             f"not fit its storage of {tensor.storage.count} elements")
+            raise Refusal(f"{name[:200]} of size {list(tensor.size)} at offset {tensor.offset} does not fit its storage "
+                          f"of {tensor.storage.count} elements")
         storage = self._storage(tensor.storage)
         if count == 0:
             return np.zeros(tensor.size, storage.dtype)
@@ -100,15 +99,15 @@ class _Archive:
         return np.lib.stride_tricks.as_strided(storage[tensor.offset:], tensor.size, strides, writeable=False)
 
 
-def _state_dict(value, path):
+def _state_dict(value):
     """The name -> tensor dict in the value of a pickle, unwrapped at most once."""
     if isinstance(value, dict):
         value = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)), value)
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{path}: holds {'an empty dict' if value == {} else _kind(value)}, not a dict of tensors")
+        raise Refusal(f"holds {'an empty dict' if value == {} else _kind(value)}, not a dict of tensors")
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise ValueError(f"{path}: entry {str(name)[:200]!r} is {_kind(tensor)}, not a tensor")
+            raise Refusal(f"entry {str(name)[:200]!r} is {_kind(tensor)}, not a tensor")
     return value
 
 

@@ -59,14 +59,14 @@ class _Name:
     text: str
 
 
-class PickleRefusal(ValueError):
-    """The pickle asks for something that tensors do not need, or is broken."""
+class Refusal(ValueError):
+    """A file asks for something that tensors do not need, or is broken; the text goes behind "<file>: "."""
 
 
 def interpret(program):
     """Value of a pickle (bytes): dicts, lists, tuples, str, numbers, bool, None and StoredTensor.
 
-    Raises PickleRefusal, whose text completes the sentence "<file>: ...".
+    Raises Refusal.
     """
     machine = _Machine()
     try:
@@ -74,12 +74,12 @@ def interpret(program):
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
-    except PickleRefusal:
+    except Refusal:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         detail = " ".join(str(error).split())[:80]
-        raise PickleRefusal(f"its pickle is broken ({type(error).__name__}: {detail})") from None
-    raise PickleRefusal("its pickle is broken (it does not end)")
+        raise Refusal(f"its pickle is broken ({type(error).__name__}: {detail})") from None
+    raise Refusal("its pickle is broken (it does not end)")
 
 
 class _Machine:
@@ -120,7 +120,7 @@ class _Machine:
         elif name in self._steps:
             self._steps[name](argument)
         else:
-            raise PickleRefusal(f"pickle uses the opcode {name}; {_ONLY_TENSORS}")
+            raise Refusal(f"pickle uses the opcode {name}; {_ONLY_TENSORS}")
 
     def _take(self, count):
         if len(self.stack) < count:
@@ -158,7 +158,7 @@ class _Machine:
         text = f"{module}.{name}"
         is_storage = module == "torch" and name in _STORAGE_TYPES
         if not is_storage and text not in _CALLABLES:
-            raise PickleRefusal(f"pickle asks for {' '.join(text.split())[:200]}; {_ONLY_TENSORS}")
+            raise Refusal(f"pickle asks for {' '.join(text.split())[:200]}; {_ONLY_TENSORS}")
         self.stack.append(_Name(text))
 
     def _build(self, _):
@@ -191,7 +191,7 @@ def _call(function, arguments):
             isinstance(numbers, tuple) and all(map(_is_count, numbers)) for numbers in (size, stride))
         if whole and len(size) == len(stride) <= 16:
             return StoredTensor(storage, offset, size, stride)
-    raise PickleRefusal(f"pickle calls {name} in a way that torch does not; {_ONLY_TENSORS}")
+    raise Refusal(f"pickle calls {name} in a way that torch does not; {_ONLY_TENSORS}")
 
 
 def _is_count(value):
