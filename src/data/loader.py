@@ -96,10 +96,9 @@ class SampleMaker:
     min_mask_pixels: int
 
     def batch(self, epoch, indices):
-        """Samples `indices` of an epoch, stacked: (dict of arrays [B, ...], SkipLog)."""
+        """(samples `indices` of an epoch, SkipLog)."""
         skipped = SkipLog()
-        samples = [self.sample(epoch, index, skipped) for index in indices]
-        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}, skipped
+        return [self.sample(epoch, index, skipped) for index in indices], skipped
 
     def sample(self, epoch, index, skipped):
         """Sample `index` of an epoch, or of the next usable picture when that one is not; ValueError if none is."""
@@ -120,7 +119,7 @@ class SampleMaker:
         geometry = draw_geometry(rng, record.image.shape[:2], self.image_size, self.scale_jitter, self.flip_probability)
         count, grid = self.prompts_per_image, self.image_size // MASK_STRIDE
         sample = {
-            "images": normalise_and_pad(geometry.image(record.image), self.image_size),
+            "images": geometry.image(record.image),  # bytes travel between processes, `collate` makes floats of them
             "gt_masks": np.zeros((count, grid, grid), np.uint8),
             "point_coords": np.zeros((count, self.slots, 2), np.float32),
             "point_labels": np.tile(assemble_prompt(self.slots)[1], (count, 1)),
@@ -166,6 +165,12 @@ class SampleMaker:
             noisy = jitter_box(box, rng, self.box_jitter, geometry.content_size, max_noise)
             return assemble_prompt(self.slots, box=noisy)
         return assemble_prompt(self.slots, click=sample_click(on_grid, rng, MASK_STRIDE))
+
+
+def collate(samples, image_size):
+    """Stack samples into a batch; pictures [h, w, 3] uint8 are normalised and padded to [3, S, S] float32."""
+    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0] if name != "images"}
+    return {"images": np.stack([normalise_and_pad(sample["images"], image_size) for sample in samples]), **batch}
 
 
 class Batches:
@@ -215,9 +220,9 @@ class Batches:
         """Iterate over the batches of epoch `epoch` from batch `start` on (a resumed run starts where it stopped)."""
         tasks = ((epoch, indices) for indices in self._indices(epoch)[start:])
         results = self._workers.map(tasks) if self._workers else (self._maker.batch(*task) for task in tasks)
-        for batch, skipped in results:
+        for samples, skipped in results:
             self._report(skipped)
-            yield batch
+            yield collate(samples, self._maker.image_size)
 
     def close(self):
         """End the worker processes."""
