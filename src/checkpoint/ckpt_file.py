@@ -103,6 +103,8 @@ def read_ckpt_metadata(path):
 def _records(path, largest=None, need_checksum=False):
     """Yield (name, TensorProto) of every record; with `largest`, skip longer ones and leave the checksum alone."""
     size = path.stat().st_size
+    if not size:
+        raise ValueError(f"{path}: the file is empty")
     checksum, count = 0, 0
     with path.open("rb") as stream:
         while True:
@@ -148,11 +150,12 @@ def _length(stream, mark):
 def _record(body, path, count):
     try:
         value = Checkpoint.Value.FromString(body)
-    except DecodeError:
+        tag, _ = value.tag, value.tensor.tensor_type  # text is decoded when it is asked for
+    except (DecodeError, UnicodeDecodeError):
         raise ValueError(f"{path}: record {count} is damaged") from None
     if not value.HasField("tensor"):
-        raise ValueError(f"{path}: record {count} ({value.tag[:80]!r}) is not a tensor")
-    return value.tag, value.tensor
+        raise ValueError(f"{path}: record {count} ({tag[:80]!r}) is not a tensor")
+    return tag, value.tensor
 
 
 def _text(content, path):

@@ -90,8 +90,8 @@ class _Archive:
             count *= side
         last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride))
         if count > tensor.storage.count or (count and last >= tensor.storage.count):
-            raise Refusal(f"{name[:200]} of size {list(tensor.size)} at offset {tensor.offset} does not fit its storage "
-                          f"of {tensor.storage.count} elements")
+            raise Refusal(f"{name[:200]} of size {list(tensor.size)} at offset {tensor.offset} does not fit its "
+                          f"storage of {tensor.storage.count} elements")
         storage = self._storage(tensor.storage)
         if count == 0:
             return np.zeros(tensor.size, storage.dtype)

@@ -38,8 +38,6 @@ def save_state(path, cells, metadata):
 
 def read_state(path):
     """A file of save_state -> (dict of `cell.name` -> NumPy array, metadata). Raises ValueError if it is not whole."""
-    if not Path(path).stat().st_size:
-        raise ValueError(f"{path}: the file is empty")
     arrays, metadata = read_ckpt(path, need_checksum=True)
     if metadata.pop(CONTENTS_KEY, None) != TRAINING_STATE:
         raise ValueError(f"{path}: holds weights, not the state of a training run")
