@@ -41,9 +41,8 @@ class MLP(nn.Cell):
         self.relu = nn.ReLU()
 
     def construct(self, x):
-        x = self.layers[0](x)
-        for layer in self.layers[1:]:
-            x = layer(self.relu(x))
+        for index, layer in enumerate(self.layers):  # a slice of a CellList would rename its parameters
+            x = layer(x) if index == 0 else layer(self.relu(x))
         return x
 
 
