@@ -19,6 +19,7 @@ mindspore.dataset's workers fork. These start fresh and never import the script 
 loaded into each.
 """
 import multiprocessing
+import signal
 import sys
 import traceback
 import weakref
@@ -109,10 +110,11 @@ class Workers:
 def _work(pipe, function):
     """A worker's life: answer tasks until the other end of the pipe closes."""
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     try:
         while True:
             pipe.send(_answer(function, pipe.recv()))
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         return
 
 

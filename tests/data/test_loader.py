@@ -1,0 +1,267 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Batches: contents, determinism over workers, ranks and resuming, broken data."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.coco import CocoDataset
+from src.data.loader import Batches, open_dataset, read_image_ids
+from src.data.records import Annotation, Sample, SkipLog
+from src.data.sa1b import Sa1bDataset
+from src.data.synthetic import SyntheticDataset
+
+PLAIN = {"image_size": 32, "prompts_per_image": 3, "slots": 4, "batch_size": 2, "flip_probability": 0.0, "seed": 11}
+
+
+class Tiny:
+    """Pictures 16 x 32 of grey value 10 * index; picture i has i + 1 squares of 8 x 8, number k at x = 8 k."""
+
+    def __init__(self, count=4):
+        self.count, self.skipped = count, SkipLog()
+
+    def __len__(self):
+        return self.count
+
+    def read(self, index):
+        masks = []
+        for k in range(index + 1):
+            left = 8 * k
+            masks.append(Annotation(k, 1, [[left, 4, left + 8, 4, left + 8, 12, left, 12]], (16, 32)))
+        return Sample(100 + index, np.full((16, 32, 3), 10 * index, np.uint8), masks)
+
+
+def squares(batch, row):
+    """Which of the squares the valid masks of a sample are: left edges on the grid / 2."""
+    valid = batch["mask_valid"][row] == 1
+    return [int(np.flatnonzero(mask.any(axis=0))[0]) // 2 for mask in batch["gt_masks"][row][valid]]
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def collect(batches, epoch=0, start=0):
+    with batches:
+        return list(batches.epoch(epoch, start))
+
+
+def test_contents():
+    batches = collect(Batches(Tiny(), **PLAIN))
+    assert len(batches) == 2
+    seen = {}
+    for batch in batches:
+        assert {name: (array.shape, str(array.dtype)) for name, array in batch.items()} == {
+            "images": ((2, 3, 32, 32), "float32"), "gt_masks": ((2, 3, 8, 8), "uint8"),
+            "point_coords": ((2, 3, 4, 2), "float32"), "point_labels": ((2, 3, 4), "int32"),
+            "mask_valid": ((2, 3), "float32"), "image_ids": ((2,), "int64")}
+        for row, image_id in enumerate(batch["image_ids"]):
+            seen[int(image_id)] = squares(batch, row)
+            grey = (10 * (image_id - 100) - 123.675) / 58.395
+            np.testing.assert_allclose(batch["images"][row, 0, :16], grey, rtol=1e-5)
+            assert not batch["images"][row, :, 16:].any()
+    # Picture i has i + 1 squares: all of them as long as there are at most 3, else 3 without repetition.
+    assert {image_id: sorted(found) for image_id, found in seen.items() if image_id < 103} == {
+        100: [0], 101: [0, 1], 102: [0, 1, 2]}
+    assert len(set(seen[103])) == 3
+
+
+def test_prompts_fit_their_masks():
+    clicks, boxes = (collect(Batches(Tiny(), **PLAIN, box_share=share, box_jitter=0.0)) for share in (0.0, 1.0))
+    for batch in clicks:
+        for row, column in np.argwhere(batch["mask_valid"] == 1):
+            assert batch["point_labels"][row, column].tolist() == [1, -1, -2, -2]
+            x, y = batch["point_coords"][row, column, 0]
+            assert x % 4 == 1.5 and y % 4 == 1.5  # the middle of a grid pixel, in pixel indices
+            assert batch["gt_masks"][row, column, int(y // 4), int(x // 4)] == 1
+    for batch in boxes:
+        for row, column in np.argwhere(batch["mask_valid"] == 1):
+            assert batch["point_labels"][row, column].tolist() == [2, 3, -2, -2]
+            left = 4 * int(np.flatnonzero(batch["gt_masks"][row, column].any(axis=0))[0])
+            assert batch["point_coords"][row, column, :2].tolist() == [[left, 4], [left + 8, 12]]
+    for batch in clicks + boxes:
+        for row, column in np.argwhere(batch["mask_valid"] == 0):
+            assert batch["point_labels"][row, column].tolist() == [-1, -2, -2, -2]
+            assert not batch["point_coords"][row, column].any() and not batch["gt_masks"][row, column].any()
+
+
+def test_share_of_boxes_and_noise_in_the_frame():
+    settings = {**PLAIN, "image_size": 256, "batch_size": 1, "prompts_per_image": 1}
+    with Batches(Tiny(1), **settings, box_share=0.25, box_jitter=0.1) as batches:
+        drawn = [next(batches.epoch(epoch)) for epoch in range(120)]
+    is_box = np.array([batch["point_labels"][0, 0, 0] == 2 for batch in drawn])
+    assert 0.12 < is_box.mean() < 0.4
+    # The square is 64 wide in the frame: standard deviation 6.4, every move at most 5 pixels (20 at 1024).
+    corners = np.stack([batch["point_coords"][0, 0, :2].ravel() for batch, box in zip(drawn, is_box) if box])
+    moves = corners - [0, 32, 64, 96]
+    assert np.abs(moves).max() == 5 and moves.std() > 2
+
+
+def test_epochs_differ_and_repeat():
+    first, again, second = (collect(Batches(Tiny(), **PLAIN), epoch) for epoch in (0, 0, 1))
+    for one, other in zip(first, again):
+        same(one, other)
+    assert any((one["point_coords"] != other["point_coords"]).any() for one, other in zip(first, second))
+    assert sorted(np.concatenate([batch["image_ids"] for batch in second])) == [100, 101, 102, 103]
+
+
+def test_resume_in_mid_epoch_sees_what_it_would_have_seen():
+    settings = {**PLAIN, "batch_size": 1, "scale_jitter": (0.5, 2.0), "flip_probability": 0.5}
+    whole = collect(Batches(Tiny(), **settings), 3)
+    rest = collect(Batches(Tiny(), **settings), 3, start=2)
+    assert len(rest) == 2
+    for one, other in zip(whole[2:], rest):
+        same(one, other)
+    assert collect(Batches(Tiny(), **settings), 3, start=4) == []
+
+
+def test_workers_change_nothing():
+    dataset = SyntheticDataset(10, 48, 3)
+    settings = {**PLAIN, "scale_jitter": (0.5, 2.0), "flip_probability": 0.5}
+    alone, helped = collect(Batches(dataset, **settings)), collect(Batches(dataset, **settings, workers=2))
+    assert len(alone) == len(helped) == 5
+    for one, other in zip(alone, helped):
+        same(one, other)
+
+
+def test_ranks_share_without_overlap():
+    settings = {**PLAIN, "batch_size": 1}
+    ranks = [collect(Batches(Tiny(7), **settings, rank=rank, size=3), 4) for rank in range(3)]
+    assert [len(batches) for batches in ranks] == [2, 2, 2]  # 7 pictures: one is left out, on no rank twice
+    ids = [int(batch["image_ids"][0]) for batches in ranks for batch in batches]
+    assert len(set(ids)) == 6
+    # A sample is the same on whatever rank it falls: its randomness is the picture's.
+    alone = {int(batch["image_ids"][0]): batch for batch in collect(Batches(Tiny(7), **settings), 4)}
+    for batches in ranks:
+        for batch in batches:
+            same(batch, alone[int(batch["image_ids"][0])])
+
+
+def test_flip_moves_everything():
+    settings = {**PLAIN, "batch_size": 1, "prompts_per_image": 1, "box_share": 1.0, "box_jitter": 0.0}
+    (batch,) = collect(Batches(Tiny(1), **{**settings, "flip_probability": 1.0}))
+    assert np.flatnonzero(batch["gt_masks"][0, 0].any(axis=0)).tolist() == [6, 7]  # 0..8 of 32 becomes 24..32
+    assert batch["point_coords"][0, 0, :2].tolist() == [[24, 4], [32, 12]]
+
+
+def write_coco_set(folder, pictures):
+    """{image id: (file bytes or None, segmentations)} as a COCO folder of 16 x 16 pictures."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for image_id, (grey, segmentations) in pictures.items():
+        name = folder / "images" / f"{image_id}.jpg"
+        images.append({"id": image_id, "file_name": name.name, "height": 16, "width": 16})
+        if grey is not None:
+            Image.fromarray(np.full((16, 16, 3), grey, np.uint8)).save(name)
+        if grey == 66:  # truncated
+            name.write_bytes(name.read_bytes()[:-100])
+        annotations += [{"id": len(annotations) + k, "image_id": image_id, "segmentation": segmentation}
+                        for k, segmentation in enumerate(segmentations)]
+    path = folder / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return path
+
+
+SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
+DOT = [[4, 4, 6, 4, 6, 6, 4, 6]]
+BROKEN = {"size": [16, 16], "counts": "zz"}
+WRONG_SIZE = {"size": [8, 8], "counts": [64]}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_data_is_replaced_and_counted(tmp_path, workers, caplog):
+    path = write_coco_set(tmp_path / "set", {
+        1: (50, [SQUARE, BROKEN, DOT]), 2: (None, [SQUARE]), 3: (66, [SQUARE]), 4: (90, [WRONG_SIZE]),
+        5: (99, [SQUARE])})
+    settings = {**PLAIN, "batch_size": 1, "image_size": 16}
+    batches = Batches(CocoDataset([path]), **settings, workers=workers, min_mask_pixels=16)
+    ids = [int(batch["image_ids"][0]) for batch in collect(batches)]
+    assert sorted(ids) == [1, 5, 5, 5, 5]  # 2, 3 and 4 are replaced by the next usable picture
+    # Each start at 2 meets 2, 3, 4; at 3: 3, 4; at 4: 4. The broken mask of picture 1 and its dot are met once.
+    assert dict(batches.skipped.counts) == {"unreadable images": 3, "broken masks": 4,
+                                            "images without a usable mask": 3,
+                                            "masks below 16 pixels": 1}
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 3  # one line for each kind that has an example
+    assert sum("no such image file" in line or "truncated" in line for line in warnings) == 1
+    assert len(collect(batches)) == 5 and len(caplog.records) == 3  # said once, counted on
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_usable_is_refused(tmp_path, workers):
+    path = write_coco_set(tmp_path / "set", {2: (None, [SQUARE]), 4: (90, [WRONG_SIZE])})
+    message = r"^no usable image among the 2 of the data set; skipped 3: .*2\.jpg: no such image file"
+    with pytest.raises(ValueError, match=message) as caught:
+        collect(Batches(CocoDataset([path]), **{**PLAIN, "batch_size": 1, "image_size": 16}, workers=workers))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"image_size": 30}, r"image_size \(30\) must be a positive multiple of 4"),
+    ({"slots": 1}, r"slots \(1\) at least 2"),
+    ({"prompts_per_image": 0}, r"prompts_per_image \(0\) and batch_size \(2\) must be at least 1"),
+    ({"rank": 2, "size": 2}, r"rank \(2\) must lie in 0\.\.1"),
+    ({"size": 3}, r"has 4 usable images, fewer than one batch of 6 \(batch_size 2 x 3 ranks\); lower data\.batch_size"),
+])
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(Tiny(), **{**PLAIN, **change})
+
+
+def test_open_dataset(tmp_path):
+    path = write_coco_set(tmp_path / "set", {1: (50, [SQUARE]), 5: (99, [SQUARE])})
+    listed = tmp_path / "ids.txt"
+    listed.write_text("# kept\n5\n\nsa_7.jpg\nsa_8\n")
+    assert read_image_ids(listed) == {5, 7, 8}
+    assert open_dataset("coco", [path], image_ids=listed).image_ids == [5]
+    drawn = open_dataset("synthetic", synthetic_images=12, seed=3, image_size=64)
+    assert len(drawn) == 12
+    np.testing.assert_array_equal(drawn.read(2).image, SyntheticDataset(12, 64, 3).read(2).image)
+    for name in ("sa_9.jpg", "sa_9.json"):
+        (tmp_path / name).write_bytes(b"")
+    assert isinstance(open_dataset("sa1b", [tmp_path]), Sa1bDataset)
+    with pytest.raises(ValueError, match=r"data\.format \('voc'\) must be one of sa1b, coco, synthetic"):
+        open_dataset("voc")
+
+
+def test_bad_id_lists_are_refused(tmp_path):
+    listed = tmp_path / "ids.txt"
+    listed.write_text("1\ncat.jpg\n")
+    with pytest.raises(ValueError, match=r"ids\.txt, line 2: 'cat\.jpg' is not an image id"):
+        read_image_ids(listed)
+    listed.write_text("\n")
+    with pytest.raises(ValueError, match=r"ids\.txt: no image ids in it"):
+        read_image_ids(listed)
+
+
+@pytest.mark.data
+def test_real_pool(data_root):
+    paths = [data_root / "train" / name / "instances.json" for name in ("coco_full", "bsds500", "balloon")]
+    dataset = open_dataset("coco", paths, min_mask_pixels=16)
+    settings = {**PLAIN, "image_size": 256, "prompts_per_image": 8, "batch_size": 4, "scale_jitter": (0.5, 2.0)}
+    with Batches(dataset, **settings) as batches:
+        assert len(batches) == len(dataset) // 4
+        epoch = batches.epoch(0)
+        for _ in range(12):
+            batch = next(epoch)
+            valid = batch["mask_valid"] == 1
+            assert valid[:, 0].all() and (batch["gt_masks"].any(axis=(2, 3)) == valid).all()
+            first = batch["point_coords"][valid][:, :2]
+            assert first.min() >= 0 and first.max() <= 256 and np.abs(batch["images"]).max() < 3
+    assert "unreadable images" not in batches.skipped.counts and "broken masks" not in batches.skipped.counts
