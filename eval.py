@@ -99,7 +99,7 @@ def main(argv=None):
     with ResultsLog(output / "per_image.jsonl", settings) as log:
         scores, results = evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, section.prompt_batch,
                                          section.max_detections)
-    print(f"{checkpoint} ({predictor.variant}, {predictor.image_size} px)\non {section.annotations}, boxes: {section.boxes}")
+    print(f"{checkpoint} ({predictor.variant}, {predictor.image_size} px); {section.annotations}; {section.boxes}")
     print_table(scores, skipped)
     write_json(output / "masks.json", results)
     write_json(output / "results.json", {
