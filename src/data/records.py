@@ -101,7 +101,7 @@ def decode_segmentation(segmentation, size):
         size: (h, w) of the picture.
 
     Returns:
-        [h, w] bool.
+        [h, w] bool, in column order like COCO's run lengths.
 
     Raises:
         SegmentationError: another kind of value, a size that is not the picture's, run lengths that are damaged or do
@@ -132,7 +132,7 @@ def _decode_rle(rle, size):
     if int(counts.sum()) != height * width:
         raise SegmentationError(f"broken run lengths: they add up to {counts.sum()} of {height * width} pixels")
     values = np.arange(len(counts)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, counts.astype(np.int64)).reshape(width, height).T)
+    return np.repeat(values, counts.astype(np.int64)).reshape(width, height).T
 
 
 def _runs_of_string(text):

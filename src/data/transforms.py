@@ -59,9 +59,17 @@ class Geometry:
 
     def mask(self, mask):
         """[H, W] bool in the original frame -> [S/4, S/4] uint8 0/1 in the padded frame (see the rule above)."""
-        rows, columns = self._grid_edges(0), self._grid_edges(1)
-        flipped = mask[:, ::-1] if self.flip else mask
-        area = cv2.integral(np.ascontiguousarray(flipped, np.uint8))  # [H + 1, W + 1] int32
+        filled_rows, filled_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if filled_rows.size == 0:
+            return np.zeros((self.image_size // MASK_STRIDE,) * 2, np.uint8)
+        top, bottom = filled_rows[0], filled_rows[-1] + 1
+        left, right = filled_columns[0], filled_columns[-1] + 1
+        box = mask[top:bottom, left:right]  # a mask is small beside its picture: a quarter of the time
+        if self.flip:
+            box, left = box[:, ::-1], self.original_size[1] - right
+        rows = np.clip(self._grid_edges(0) - top, 0, box.shape[0])
+        columns = np.clip(self._grid_edges(1) - left, 0, box.shape[1])
+        area = cv2.integral(np.ascontiguousarray(box, np.uint8))  # [h + 1, w + 1] int32
         corners = _interpolate(_interpolate(area, rows).T, columns).T  # exact: the mask is constant within a pixel
         covered = np.diff(np.diff(corners, axis=0), axis=1)  # area in original pixels
         cell = MASK_STRIDE**2 * self._ratio(0) * self._ratio(1)
@@ -93,9 +101,9 @@ class Geometry:
         return self.original_size[axis] / self.resized_size[axis]
 
     def _grid_edges(self, axis):
-        """[S/4 + 1] borders of the grid's pixels in (flipped) original pixels, ends clipped to the picture."""
+        """[S/4 + 1] borders of the grid's pixels in (flipped) original pixels; the last may lie outside the picture."""
         edges = np.arange(0, self.image_size + 1, MASK_STRIDE) + self.offset[axis]
-        return np.minimum(edges * self._ratio(axis), self.original_size[axis])
+        return edges * self._ratio(axis)
 
     def _visible_range(self, axis):
         """Original pixels (flipped frame) that lie in the cut at least in part."""

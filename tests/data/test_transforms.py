@@ -56,6 +56,14 @@ def test_padding_counts_as_not_covered():
     assert plain((5, 8), (5, 8), 8).mask(np.ones((5, 8), bool)).tolist() == [[1, 1], [0, 0]]
 
 
+def test_empty_and_invisible_masks_are_empty_on_the_grid():
+    mask = np.zeros((20, 20), bool)
+    assert not plain((20, 20), (40, 40), 32).mask(mask).any()
+    mask[:, :3] = True  # left of the cut, which starts at column 4
+    assert not plain((20, 20), (40, 40), 32, (0, 8)).mask(mask).any()
+    assert plain((20, 20), (40, 40), 32, (0, 0)).mask(mask)[:, 0].all()
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("original, resized, offset", [
     ((13, 17), (24, 32), (0, 0)),  # enlarged, no whole ratio
