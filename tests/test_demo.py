@@ -1,0 +1,137 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""demo.py as a user runs it: a picture and run lengths come out, and what cannot be done is said in one line."""
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+import demo
+from src.checkpoint import save_network
+from src.modeling.build_sam import build_sam
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "nano.ckpt"
+    save_network(path, build_sam("nano", image_size=64, seed=1), {"variant": "nano", "image_size": 64})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """40 x 30 pixels as stored, 30 x 40 when turned as its EXIF flag says."""
+    path = tmp_path_factory.mktemp("photo") / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return str(path)
+
+
+def run(monkeypatch, capsys, *arguments):
+    """(exit code, stdout, stderr) of demo.py in this process, as a script."""
+    monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / "demo.py"), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    return (code, *capsys.readouterr())
+
+
+def test_click_gives_picture_and_json(monkeypatch, capsys, tmp_path, checkpoint, photo):
+    # (25, 38) lies inside the upright image only.
+    code, out, err = run(monkeypatch, capsys, "--image", photo, "--point", "25,38", "--point", "2,3,0",
+                         "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
+                         "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"))
+    assert code == 0, err
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert (record["width"], record["height"], len(record["masks"])) == (30, 40, 1)
+    mask = record["masks"][0]
+    pixels = coco_mask.decode(mask["segmentation"])
+    assert pixels.shape == (40, 30) and pixels.sum() == mask["area"]
+    assert mask["point_coords"] == [[25, 38], [2, 3]] and mask["point_labels"] == [1, 0] and mask["best"]
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (720, 960)  # 24 times
+    lines = out.splitlines()
+    assert lines[0].startswith(f"object 1, candidate {mask['candidate'] + 1} (best): predicted IoU ")
+    assert f"area {mask['area']} px" in lines[0]
+    assert lines[1:] == [f"wrote {tmp_path / 'out.png'}", f"wrote {tmp_path / 'out.json'}"]
+
+
+def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, photo):
+    code, out, err = run(monkeypatch, capsys, "--image", photo, "--box", "2,3,20,30", "--box", "5,5,29.5,39",
+                         "--all-masks", "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
+                         "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"))
+    assert code == 0, err
+    masks = json.loads((tmp_path / "out.json").read_text())["masks"]
+    assert [(mask["object"], mask["candidate"]) for mask in masks] == [(i, k) for i in range(2) for k in range(3)]
+    for index in range(2):
+        three = masks[3 * index:3 * index + 3]
+        assert [mask["best"] for mask in three] == [
+            mask["predicted_iou"] == max(other["predicted_iou"] for other in three) for mask in three]
+        assert three[0]["box"] == [[2, 3, 20, 30], [5, 5, 29.5, 39]][index]
+    assert out.count("(best)") == 2
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size[0] > 3 * 720  # three in a row
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "nothing to segment: give --point X,Y or --box X0,Y0,X1,Y1"),
+    (["--point", "3"], "--point 3 is not understood; write --point X,Y or X,Y,LABEL"),
+    (["--point", "3,b"], "--point 3,b is not understood; write --point X,Y or X,Y,LABEL"),
+    (["--box", "1,2,3"], "--box 1,2,3 is not understood; write --box X0,Y0,X1,Y1"),
+    (["--point", "3,4", "--box", "1,2,3,4", "--box", "1,2,3,4"],
+     "points with 2 boxes: whose are they? Give one box, or no points"),
+    (["--point", "30,4,5"], "point label 5 is unknown; 1 is foreground, 0 background"),
+    (["--point", "35,4"], "point (35, 4) lies outside the image of 30 x 40 pixels"),
+    (["--box", "9,2,3,4"], "box (9, 2, 3, 4) is inside out; give x0 < x1 and y0 < y1"),
+    (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
+])
+def test_prompts_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, checkpoint, photo, arguments, message):
+    code, out, err = run(monkeypatch, capsys, "--image", photo, "--checkpoint", checkpoint, "--device", "cpu",
+                         "--mode", "pynative", *arguments)
+    assert (code, out, err) == (2, "", f"demo.py: {message}\n")
+
+
+def test_files_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, tmp_path, checkpoint, photo):
+    code, _, err = run(monkeypatch, capsys, "--image", "nowhere.jpg", "--point", "1,2")
+    assert (code, err) == (2, "demo.py: nowhere.jpg: no such image file\n")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(photo).read_bytes()[:300])
+    code, _, err = run(monkeypatch, capsys, "--image", str(broken), "--point", "1,2")
+    assert code == 2 and err.startswith(f"demo.py: {broken}: ") and err.count("\n") == 1
+    code, _, err = run(monkeypatch, capsys, "--image", photo, "--point", "1,2", "--checkpoint", "no.ckpt",
+                       "--device", "cpu")
+    assert (code, err) == (2, "demo.py: checkpoint no.ckpt does not exist\n")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, "--image", photo, "--point", "1,2")
+    assert code == 2 and err.startswith("demo.py: no checkpoint in checkpoints/: name one, or train one with `python")
+    assert err.count("\n") == 1
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as end:
+        demo.parse_arguments(["--help"])
+    assert end.value.code == 0
+    assert "python demo.py --image photo.jpg --point 320,240" in capsys.readouterr().out
