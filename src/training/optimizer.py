@@ -30,6 +30,20 @@ BETA1 = 0.9
 BETA2 = 0.999
 EPS = 1e-8
 
+# The parameters are walked by HyperMap: a Python loop over some hundred of them takes minutes to compile, or passes the
+# compiler's call depth.
+_update = ops.MultitypeFuncGraph("adam_update")
+
+
+@_update.register("Function", "Bool", "Tensor", "Tensor", "Tensor", "Number", "Tensor", "Tensor", "Tensor", "Tensor")
+def _update_one(adam, decoupled, beta1_power, beta2_power, rate, decay, parameter, moment1, moment2, gradient):
+    """Adam step of one parameter, in place."""
+    if decay > 0 and decoupled:
+        parameter = ops.depend(parameter, ops.assign(parameter, parameter * (1.0 - rate * decay)))
+    elif decay > 0:
+        gradient = gradient + decay * parameter
+    return adam(parameter, moment1, moment2, beta1_power, beta2_power, rate, BETA1, BETA2, EPS, gradient)
+
 
 class WarmupCosine(nn.Cell):
     """Learning rate of an update: linear from 0 to `peak` over the warm-up, then half a cosine down to `final`.
@@ -95,6 +109,7 @@ class Adam(nn.Cell):
         self.decays: Tuple[float, ...] = tuple(weight_decay if p.ndim >= 2 else 0.0 for p in parameters)
         self.decoupled = decoupled
         self.adam = ops.Adam()
+        self.map = ops.HyperMap()
 
     def construct(self, gradients: Tuple[Tensor, ...]) -> Tensor:
         """Update the parameters and count the step.
@@ -109,14 +124,8 @@ class Adam(nn.Cell):
         update = (self.state.step + 1).astype(ms.float32)
         beta1_power = ops.pow(BETA1, update)
         beta2_power = ops.pow(BETA2, update)
-        for i in range(len(self.decays)):
-            gradient, parameter, decay = gradients[i], self.parameters[i], self.decays[i]
-            if decay > 0 and self.decoupled:
-                ops.assign(parameter, parameter * (1.0 - rate * decay))
-            elif decay > 0:
-                gradient = gradient + decay * parameter
-            self.adam(parameter, self.state.moment1[i], self.state.moment2[i], beta1_power, beta2_power, rate,
-                      BETA1, BETA2, EPS, gradient)
+        update_one = ops.partial(_update, self.adam, self.decoupled, beta1_power, beta2_power, rate)
+        self.map(update_one, self.decays, self.parameters, self.state.moment1, self.state.moment2, gradients)
         ops.assign_add(self.state.step, Tensor(1, ms.int32))
         return rate
 

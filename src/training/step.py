@@ -25,6 +25,25 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 
 EXTRA_NAMES = ("learning_rate", "grad_norm", "skipped_in_a_row")
 
+_assign = ops.MultitypeFuncGraph("assign")
+_square_sum = ops.MultitypeFuncGraph("square_sum")
+_scale = ops.MultitypeFuncGraph("scale")
+
+
+@_assign.register("Tensor", "Tensor")
+def _assign_one(target, source):
+    return ops.assign(target, source)
+
+
+@_square_sum.register("Tensor")
+def _square_sum_one(gradient):
+    return ops.sum(ops.square(gradient))
+
+
+@_scale.register("Tensor", "Tensor")
+def _scale_one(factor, gradient):
+    return gradient * factor
+
 
 class TrainStep(nn.Cell):
     """A loss cell and an optimizer -> one update per call.
@@ -45,6 +64,7 @@ class TrainStep(nn.Cell):
         self.statistics = ParameterTuple(statistics)
         self.statistics_before = self.statistics.clone("before", "zeros")
         self.gradient = ms.value_and_grad(loss_cell, None, optimizer.parameters, has_aux=True)
+        self.map = ops.HyperMap()
         self.set_train(True)
 
     def construct(self, *inputs: Tensor) -> Tensor:
@@ -57,17 +77,17 @@ class TrainStep(nn.Cell):
             [len(losses) + 3] float32: the losses in their order, then EXTRA_NAMES. The rate is 0 in a skipped step,
             the norm is the one before clipping.
         """
-        for i in range(len(self.statistics)):
-            ops.assign(self.statistics_before[i], self.statistics[i])
+        if self.statistics:
+            self.map(_assign, self.statistics_before, self.statistics)
         losses, gradients = self.gradient(*inputs)
-        norm = _global_norm(gradients)
+        norm = ops.sqrt(ops.sum(ops.stack(self.map(_square_sum, gradients))))
         rate = ops.zeros((), ms.float32)
         if ops.logical_and(ops.isfinite(norm), ops.isfinite(losses[0])):
             rate = self.optimizer(self._clip(gradients, norm))
             skipped = ops.assign(self.optimizer.state.skipped_in_a_row, Tensor(0, ms.int32))
         else:
-            for i in range(len(self.statistics)):
-                ops.assign(self.statistics[i], self.statistics_before[i])
+            if self.statistics:
+                self.map(_assign, self.statistics, self.statistics_before)
             skipped = ops.assign_add(self.optimizer.state.skipped_in_a_row, Tensor(1, ms.int32))
         return ops.stack(losses + (rate, norm, skipped.astype(ms.float32)))
 
@@ -75,15 +95,4 @@ class TrainStep(nn.Cell):
         if self.clip_norm <= 0:
             return gradients
         factor = ops.minimum(self.clip_norm / (norm + 1e-12), ops.ones_like(norm))
-        clipped = ()
-        for gradient in gradients:
-            clipped += (gradient * factor,)
-        return clipped
-
-
-def _global_norm(gradients: Tuple[Tensor, ...]) -> Tensor:
-    """Root of the sum of all squared gradient entries."""
-    squares = ops.zeros((), ms.float32)
-    for gradient in gradients:
-        squares = squares + ops.sum(ops.square(gradient))
-    return ops.sqrt(squares)
+        return self.map(ops.partial(_scale, factor), gradients)

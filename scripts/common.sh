@@ -1,0 +1,28 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+# What the launch scripts share. Source it: . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# The interpreter: $PYTHON, else the virtual environment of setup_env.sh, else python.
+find_python() {
+    if [[ -n "${PYTHON:-}" ]]; then echo "$PYTHON"
+    elif [[ -x "$ROOT/.venv/bin/python" ]]; then echo "$ROOT/.venv/bin/python"
+    else echo python
+    fi
+}
+
+# One line on stderr, exit code 2.
+refuse() { echo "$(basename "$0"): $1" >&2; exit 2; }

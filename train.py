@@ -1,0 +1,102 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Distil a student from a frozen teacher, or train a network on labels alone (TinySAM, arXiv 2312.13789, section 3.2).
+
+On a laptop's CPU, with pictures drawn on the fly: make a small teacher from labels, then distil from it. Each takes
+minutes.
+
+    python train.py --config configs/smoke_cpu.yaml --model.student=nano_teacher --model.teacher=none \\
+        --train.output_dir=output/smoke_teacher
+    python train.py --config configs/smoke_cpu.yaml --model.teacher_checkpoint=output/smoke_teacher/student.ckpt
+
+The paper's setting on eight devices is configs/distill_sa1b_8p.yaml. A run that was stopped goes on with --resume auto
+(the newest whole checkpoint of train.output_dir) or --resume FILE. train.output_dir receives student.ckpt, metrics.csv,
+losses.png and the checkpoints of the run.
+"""
+import sys
+from typing import Optional, Sequence
+
+from src.checkpoint import load_network
+from src.config import Config, ModelConfig, load_config
+from src.data.loader import Batches, open_dataset
+from src.distillation.distiller import FIRST_SLOTS, Distiller
+from src.modeling.build_sam import build_sam
+from src.modeling.sam import Sam
+from src.runtime import Runtime, init_runtime
+from src.training.loop import TrainLoop, count_steps
+from src.training.optimizer import build_optimizer
+from src.training.step import TrainStep
+
+
+def build_student(model: ModelConfig, seed: int) -> Sam:
+    """The network that is trained, from a checkpoint or from fresh weights."""
+    student = build_sam(model.student, model.image_size, seed=seed)
+    if model.student_checkpoint:
+        load_network(student, model.student_checkpoint)
+    return student
+
+
+def build_teacher(model: ModelConfig) -> Optional[Sam]:
+    """The network that is imitated, or None: labels only."""
+    if model.teacher == "none":
+        return None
+    if not model.teacher_checkpoint:
+        raise ValueError(f"model.teacher is '{model.teacher}' but model.teacher_checkpoint is empty: random weights "
+                         "never teach; give its checkpoint, or train on labels alone with --model.teacher=none")
+    teacher = build_sam(model.teacher, model.image_size, seed=0)
+    load_network(teacher, model.teacher_checkpoint)
+    return teacher
+
+
+def build_batches(config: Config, runtime: Runtime) -> Batches:
+    """Fixed-shape batches of this rank."""
+    data, image_size, seed = config.data, config.model.image_size, config.runtime.seed
+    dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
+                           image_size, data.min_mask_pixels)
+    return Batches(dataset, image_size, data.prompts_per_image, FIRST_SLOTS + config.distill.max_rounds,
+                   data.batch_size, data.box_share, data.box_jitter, data.flip_probability, data.scale_jitter, seed,
+                   runtime.rank, runtime.size, data.workers, data.min_mask_pixels)
+
+
+def train(config: Config) -> int:
+    """One run as configured -> exit code."""
+    runtime = init_runtime(config.runtime)
+    if runtime.size > 1:
+        raise ValueError(f"training runs on one device, not on {runtime.size}: set runtime.distributed to false")
+    student = build_student(config.model, config.runtime.seed)
+    distiller = Distiller(student, build_teacher(config.model), config.distill)
+    with build_batches(config, runtime) as batches:
+        total_steps = count_steps(len(batches), config.train.epochs, config.train.max_steps)
+        optimizer = build_optimizer(student, config.optim, total_steps)
+        step = TrainStep(distiller, optimizer, config.optim.clip_norm)
+        loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,
+                         {"config": config.to_yaml()})
+        stopped_by = loop.run()
+        if batches.skipped.counts:
+            print(f"data left out: {batches.skipped}", file=sys.stderr)
+    return 128 + stopped_by if stopped_by else 0
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Exit code: 0 trained, 2 refused with one line on stderr, 128 + n stopped by signal n with the state saved."""
+    try:
+        return train(load_config(argv, __doc__, {"--resume": "train.resume"}))
+    except (ValueError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
