@@ -1,0 +1,86 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Equality with the PyTorch predictors on photographs at equal weights: mask IoU above 0.999, predicted IoU within 1e-4.
+
+The reference masks in this folder come from tools/make_predictor_vectors.py; the photographs are not stored here.
+"""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from src.checkpoint import torch_name
+from src.data.images import read_image
+from src.inference.predictor import SamPredictor
+from src.modeling.build_sam import build_sam
+from tools.make_parity_vectors import reference_weight
+from tools.make_predictor_vectors import PACKAGES, PHOTOGRAPHS, PROMPTS, photograph_path, prompt_in_pixels
+
+HERE = Path(__file__).parent
+
+
+def mask_iou(text, other, size):
+    """IoU of two masks of size (h, w) given as the bytes of their run lengths."""
+    return coco_mask.iou([{"size": size, "counts": text}], [{"size": size, "counts": other}], [0])[0, 0]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGES)
+def test_predictor_equals_the_reference_on_photographs(name, data_root):
+    expected = np.load(HERE / f"predictor_{name}.npz")
+    sam = build_sam(name.rsplit("_", 1)[0], image_size=1024)
+    for parameter in sam.get_parameters():
+        parameter.set_data(ms.Tensor(reference_weight(torch_name(parameter.name), parameter.shape)))
+    predictor = SamPredictor(sam)
+    for image_id in PHOTOGRAPHS:
+        image = read_image(photograph_path(data_root, image_id))
+        predictor.set_image(image)
+        for prompt_name, prompt in PROMPTS.items():
+            masks, ious, _ = predictor.predict(**prompt_in_pixels(prompt, *image.shape[:2]))
+            key = f"{image_id}.{prompt_name}"
+            np.testing.assert_allclose(ious, expected[f"{key}.ious"], rtol=0, atol=1e-4)
+            best = masks[expected[f"{key}.ious"].argmax()]
+            rle = coco_mask.encode(np.asfortranarray(best, dtype=np.uint8))
+            iou = mask_iou(rle["counts"], expected[f"{key}.mask"].tobytes(), best.shape)
+            assert iou > 0.999, f"{key}: {iou}"
+            assert 0.05 < best.mean() < 0.95  # a mask that could differ
+
+
+@pytest.mark.reference
+@pytest.mark.data
+def test_stored_masks_are_what_the_reference_gives(data_root, tmp_path):
+    # TINYSAM_REFERENCE_PYTHON: an interpreter with torch, where this one has none
+    python = os.environ.get("TINYSAM_REFERENCE_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import torch, pycocotools"], capture_output=True, timeout=300).returncode:
+        pytest.skip("needs torch, segment-anything and mobilesam-mirror here or in TINYSAM_REFERENCE_PYTHON")
+    name = "tinyvit_5m_1024"
+    command = [python, str(HERE.parents[1] / "tools" / "make_predictor_vectors.py"), "--data", str(data_root),
+               "--output", str(tmp_path), "--case", name]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert made.returncode == 0, made.stderr
+    stored, fresh = np.load(HERE / f"predictor_{name}.npz"), np.load(tmp_path / f"predictor_{name}.npz")
+    assert stored.files == fresh.files
+    for key in stored.files:
+        if key.endswith(".ious"):
+            np.testing.assert_allclose(fresh[key], stored[key], rtol=0, atol=2e-5)
+        else:
+            size = read_image(photograph_path(data_root, int(key.split(".")[0]))).shape[:2]
+            assert mask_iou(fresh[key].tobytes(), stored[key].tobytes(), size) > 0.9999, key
