@@ -68,6 +68,7 @@ class ModelConfig:
     image_size: int = _rule(low=64, multiple_of=64)
     student_checkpoint: str
     teacher_checkpoint: str
+    freeze: List[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class DataConfig:
     flip_probability: float = _between(0, 1)
     scale_jitter: List[float] = _between(0.05, 4)
     workers: int = _at_least(0)
+    embedding_cache: str
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,18 @@ class TrainConfig:
     log_every: int = _at_least(1)
     save_every: int = _at_least(1)
     keep_last: int = _at_least(1)
+    sheet_every: int = _at_least(0)
+
+
+@dataclass(frozen=True)
+class EmbeddingsConfig:
+    output_dir: str
+    dtype: str = _one_of("float16", "int8")
+    flips: bool
+    shard_images: int = _at_least(1)
+    batch_size: int = _at_least(1)
+    part: int = _at_least(0)
+    parts: int = _at_least(1)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ class Config:
     distill: DistillConfig
     optim: OptimConfig
     train: TrainConfig
+    embeddings: EmbeddingsConfig
     eval: EvalConfig
 
     def to_yaml(self) -> str:
@@ -298,8 +313,23 @@ def build_config(*layers: Mapping[str, Any]) -> Config:
     if merged["data.image_roots"] and len(merged["data.image_roots"]) != len(merged["data.paths"]):
         raise ConfigError(f"'data.image_roots' names {len(merged['data.image_roots'])} folders for "
                           f"{len(merged['data.paths'])} 'data.paths'; give one for each, or none")
+    _check_embeddings(merged)
     return Config(**{section: cls(**{f.name: merged[f"{section}.{f.name}"] for f in dataclasses.fields(cls)})
                      for section, cls in _SECTIONS.items()})
+
+
+def _check_embeddings(merged: Mapping[str, Any]) -> None:
+    """Keys of stored teacher embeddings that contradict others."""
+    if merged["data.embedding_cache"]:
+        if merged["data.scale_jitter"] != (1.0, 1.0):
+            raise ConfigError(f"'data.scale_jitter' is {list(merged['data.scale_jitter'])} but 'data.embedding_cache' "
+                              "is set: stored embeddings show every picture at its full size; set it to [1.0, 1.0]")
+        if merged["model.teacher"] == "none":
+            raise ConfigError("'data.embedding_cache' is set but 'model.teacher' is none; name the teacher that made "
+                              "the cache, or leave the cache away")
+    if merged["embeddings.part"] >= merged["embeddings.parts"]:
+        raise ConfigError(f"'embeddings.part' is {merged['embeddings.part']}; it must be below 'embeddings.parts' "
+                          f"({merged['embeddings.parts']})")
 
 
 def load_config(argv: Optional[Sequence[str]] = None, usage: str = "",

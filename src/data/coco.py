@@ -70,6 +70,10 @@ class CocoDataset:
     def __len__(self):
         return len(self._records)
 
+    def image_id(self, index):
+        """Id of picture `index`, without reading it."""
+        return self._records[index][0]
+
     def read(self, index):
         """Sample of picture `index`: the decoded picture and its usable annotations.
 

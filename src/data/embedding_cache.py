@@ -17,22 +17,29 @@
 A cache is a folder: `meta.json` says whose embeddings these are (teacher, hash of its checkpoint, image size,
 transform, dtype); `shard-RRRRR-NNNNN.bin` holds records of one size back to back; `index-RRRRR.jsonl` has one line a
 record with its place and its CRC-32. Each of several ranks (RRRRR) writes shards and an index of its own, so writers
-never meet. A record is C x h x w float16, or, as int8, C float32 scales followed by C x h x w codes (value = code *
-scale of its channel). What surprises: an index line is written only after its record is on disk, so whatever a killed
-writer leaves behind, each line names a whole record; the next start cuts what no line names and goes on.
+never meet; `skipped-RRRRR.json` names the pictures it could not read. A record is C x h x w float16, or, as int8, C
+float32 scales followed by C x h x w codes (value = code * scale of its channel). What surprises: an index line is
+written only after its record is on disk, so whatever a killed writer leaves behind, each line names a whole record; the
+next start cuts what no line names and goes on. Ids alone do not tell two data sets apart, so a line also holds a coarse
+print of the picture, and a picture that does not look like it is refused.
 """
+import fcntl
+import hashlib
 import json
 import os
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import IO, Any, Dict, Iterable, List, Optional, Set, Tuple
 
+import cv2
 import numpy as np
 
 META_NAME = "meta.json"
 TRANSFORM = "longest side to image_size (antialiased bilinear), mean/std, zero padding bottom right"
 DTYPES = ("float16", "int8")
+PRINT_SIDE = 4  # a picture's print: grey means of a grid of 4 x 4 cells
+PRINT_TOLERANCE = 4  # grey levels; decoders and resizers of other versions differ by about one
 
 Key = Tuple[int, bool]  # (image id, flipped)
 
@@ -77,6 +84,33 @@ class CacheMeta:
         return images * (2 if self.flips else 1) * self.record_bytes
 
 
+def meta_of(teacher: Any, checkpoint: Path, dtype: str = "float16", flips: bool = False) -> CacheMeta:
+    """Meta of what a teacher writes.
+
+    Args:
+        teacher: a network with `variant`, `image_size`, `embed_dim` and `grid_size`.
+        checkpoint: the file its weights came from; it is hashed.
+        dtype, flips: see `CacheMeta`.
+    """
+    digest = hashlib.sha256()
+    with open(checkpoint, "rb") as file:
+        for block in iter(lambda: file.read(1 << 22), b""):
+            digest.update(block)
+    return CacheMeta(teacher.variant, digest.hexdigest(), teacher.image_size, teacher.embed_dim, teacher.grid_size,
+                     dtype, flips)
+
+
+def picture_print(picture: np.ndarray) -> str:
+    """Grey means of 4 x 4 cells of a picture [h, w, 3] uint8, as 32 hexadecimal digits."""
+    cells = cv2.resize(picture, (PRINT_SIDE, PRINT_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.rint(cells.mean(axis=2)).astype(np.uint8).tobytes().hex()
+
+
+def _same_picture(first: str, second: str) -> bool:
+    values = [np.frombuffer(bytes.fromhex(text), np.uint8).astype(int) for text in (first, second)]
+    return bool(np.abs(values[0] - values[1]).max() <= PRINT_TOLERANCE)
+
+
 def encode_record(embedding: np.ndarray, dtype: str) -> bytes:
     """Bytes of one embedding [C, h, w]; int8 codes are round(x / scale), scale = max |x| of the channel / 127."""
     if not np.isfinite(embedding).all():
@@ -92,9 +126,9 @@ def encode_record(embedding: np.ndarray, dtype: str) -> bytes:
 
 
 def decode_record(record: bytes, meta: CacheMeta) -> np.ndarray:
-    """float32 embedding [C, h, w] of the bytes of one record."""
+    """Embedding [C, h, w] of the bytes of one record: float16 as stored, float32 from int8."""
     if meta.dtype == "float16":
-        return np.frombuffer(record, np.float16).reshape(meta.shape).astype(np.float32)
+        return np.frombuffer(record, np.float16).reshape(meta.shape)
     scales = np.frombuffer(record, np.float32, meta.embed_dim)
     codes = np.frombuffer(record, np.int8, offset=4 * meta.embed_dim).reshape(meta.shape)
     return codes.astype(np.float32) * scales[:, None, None]
@@ -129,10 +163,37 @@ def _read_index(path: Path) -> List[dict]:
         try:
             entry = json.loads(line)
             entries.append({"image_id": int(entry["image_id"]), "flip": bool(entry["flip"]),
-                            "shard": str(entry["shard"]), "offset": int(entry["offset"]), "crc32": int(entry["crc32"])})
+                            "shard": str(entry["shard"]), "offset": int(entry["offset"]), "crc32": int(entry["crc32"]),
+                            "picture": bytes.fromhex(entry["picture"]).hex()})
         except (ValueError, KeyError, TypeError):
             raise CacheError(f"{path}:{number}: is not a line of an embedding index; make the cache anew") from None
     return entries
+
+
+def _indexes(folder: Path) -> List[Path]:
+    return sorted(Path(folder).glob("index-*.jsonl"))
+
+
+def done_keys(folder: Path) -> Set[Key]:
+    """(image id, flip) of every record that any rank has finished, whatever the number of ranks was."""
+    return {(entry["image_id"], entry["flip"]) for path in _indexes(folder) for entry in _read_index(path)}
+
+
+def _read_skipped(folder: Path) -> Dict[int, str]:
+    """Image id -> reason of the pictures that writers could not read."""
+    found: Dict[int, str] = {}
+    for path in sorted(Path(folder).glob("skipped-*.json")):
+        try:
+            found.update({int(image_id): str(why) for image_id, why in json.loads(path.read_bytes()).items()})
+        except (ValueError, AttributeError):
+            raise CacheError(f"{path}: is not a list of skipped images; make the cache anew") from None
+    return found
+
+
+def _replace_text(path: Path, text: str, rank: int) -> None:
+    beside = path.with_name(f"{path.name}.{rank}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
 
 
 class EmbeddingWriter:
@@ -142,6 +203,9 @@ class EmbeddingWriter:
         folder: of the cache; made when absent.
         meta: what the cache holds; a cache of another meta in the folder raises CacheError.
         rank: of this writer; shard_records: records in a shard file.
+
+    Raises:
+        CacheError: also when another process writes this rank's part.
     """
 
     def __init__(self, folder: Path, meta: CacheMeta, rank: int = 0, shard_records: int = 512) -> None:
@@ -150,22 +214,31 @@ class EmbeddingWriter:
         if (self.folder / META_NAME).exists():
             _check_same(self.folder, read_meta(self.folder), meta)
         else:
-            beside = self.folder / f"{META_NAME}.{rank}.tmp"
-            beside.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
-            os.replace(beside, self.folder / META_NAME)
+            _replace_text(self.folder / META_NAME, json.dumps(asdict(meta), indent=1), rank)
         self.index_path = self.folder / f"index-{rank:05d}.jsonl"
+        self._index = open(self.index_path, "ab")  # noqa: SIM115 - closed by close()
+        self._lock()
         entries = _read_index(self.index_path)
-        self.done = {(entry["image_id"], entry["flip"]) for entry in entries}
-        self._records = len(entries)
-        self._cut_unindexed(entries)
-        self._index = open(self.index_path, "ab")
-        self._shard = None
+        ends = self._cut_unindexed(entries)
+        self._shard: Optional[IO[bytes]] = None
+        # Shards are filled in the order of their numbers: the last one is where an earlier run stopped.
+        self._number = int(max(ends)[len("shard-RRRRR-"):-len(".bin")]) if ends else 0
+        self._place = max(ends.items())[1] // meta.record_bytes if ends else 0
 
-    def _cut_unindexed(self, entries: List[dict]) -> None:
-        """Drop the bytes of a record, or of an index line, that a killed writer did not finish."""
-        if self.index_path.exists():
-            whole = self.index_path.read_bytes().rfind(b"\n") + 1
-            os.truncate(self.index_path, whole)
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._index.close()
+            raise CacheError(f"{self.index_path}: another process is writing it; give every process a rank of its own, "
+                             "or wait for the other one") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _cut_unindexed(self, entries: List[dict]) -> Dict[str, int]:
+        """Drop the bytes of a record, or of an index line, that a killed writer did not finish -> bytes by shard."""
+        whole = self.index_path.read_bytes().rfind(b"\n") + 1
+        os.truncate(self.index_path, whole)
         ends: Dict[str, int] = {}
         for entry in entries:
             ends[entry["shard"]] = max(ends.get(entry["shard"], 0), entry["offset"] + self.meta.record_bytes)
@@ -173,26 +246,39 @@ class EmbeddingWriter:
             if path.stat().st_size < ends.get(path.name, 0):
                 raise CacheError(f"{path}: is shorter than its index says; delete the folder and make the cache anew")
             os.truncate(path, ends.get(path.name, 0))
+        return ends
 
-    def write(self, image_id: int, flip: bool, embedding: np.ndarray) -> None:
-        """Append one embedding [C, h, w]; the index line follows once the record is on disk."""
+    def write(self, image_id: int, flip: bool, embedding: np.ndarray, picture: np.ndarray) -> None:
+        """Append one embedding; the index line follows once the record is on disk.
+
+        Args:
+            image_id, flip: its key.
+            embedding: [C, h, w] float.
+            picture: [h, w, 3] uint8, what the teacher saw before normalising and padding, flipped where `flip`.
+        """
         if embedding.shape != self.meta.shape:
             raise CacheError(f"embedding of image {image_id} has shape {embedding.shape}, not {self.meta.shape}")
         record = encode_record(embedding, self.meta.dtype)
-        shard, place = divmod(self._records, self.shard_records)
-        name = f"shard-{self.rank:05d}-{shard:05d}.bin"
-        if self._shard is None or Path(self._shard.name).name != name:
+        if self._place >= self.shard_records:
             self._close_shard()
-            self._shard = open(self.folder / name, "ab")
+            self._number, self._place = self._number + 1, 0
+        name = f"shard-{self.rank:05d}-{self._number:05d}.bin"
+        if self._shard is None:
+            self._shard = open(self.folder / name, "ab")  # noqa: SIM115 - closed by _close_shard()
         self._shard.write(record)
         self._shard.flush()
         os.fsync(self._shard.fileno())
-        line = {"image_id": int(image_id), "flip": bool(flip), "shard": name, "offset": place * self.meta.record_bytes,
-                "crc32": zlib.crc32(record)}
+        line = {"image_id": int(image_id), "flip": bool(flip), "shard": name,
+                "offset": self._place * self.meta.record_bytes, "crc32": zlib.crc32(record),
+                "picture": picture_print(picture)}
         self._index.write(json.dumps(line).encode() + b"\n")
         self._index.flush()
-        self._records += 1
-        self.done.add((int(image_id), bool(flip)))
+        self._place += 1
+
+    def write_skipped(self, reasons: Dict[int, str]) -> None:
+        """Name the images that could not be read, so that training does without them instead of missing them."""
+        _replace_text(self.folder / f"skipped-{self.rank:05d}.json",
+                      json.dumps({str(image_id): why for image_id, why in reasons.items()}, indent=1), self.rank)
 
     def _close_shard(self) -> None:
         if self._shard is not None:
@@ -200,7 +286,9 @@ class EmbeddingWriter:
             self._shard = None
 
     def close(self) -> None:
+        """Close the files; the index is on disk then."""
         self._close_shard()
+        self._index.flush()
         os.fsync(self._index.fileno())
         self._index.close()
 
@@ -217,17 +305,24 @@ class EmbeddingCache:
         self.folder = Path(folder)
         self.meta = read_meta(self.folder)
         _check_same(self.folder, self.meta, expected, ignore=("dtype", "flips"))
-        self._places: Dict[Key, Tuple[str, int, int]] = {}
-        for path in sorted(self.folder.glob("index-*.jsonl")):
+        self._places: Dict[Key, Tuple[str, int, int, str]] = {}
+        for path in _indexes(self.folder):
             for entry in _read_index(path):
-                self._places[entry["image_id"], entry["flip"]] = entry["shard"], entry["offset"], entry["crc32"]
+                self._places[entry["image_id"], entry["flip"]] = (
+                    entry["shard"], entry["offset"], entry["crc32"], entry["picture"])
+        self.skipped = _read_skipped(self.folder)
         self._maps: Dict[str, np.ndarray] = {}
         self._check_sizes()
 
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # a memory map would travel to another process as its whole contents
+
     def _check_sizes(self) -> None:
-        for shard in {place[0] for place in self._places.values()}:
+        ends: Dict[str, int] = {}
+        for shard, offset, _, _ in self._places.values():
+            ends[shard] = max(ends.get(shard, 0), offset + self.meta.record_bytes)
+        for shard, needed in sorted(ends.items()):
             path = self.folder / shard
-            needed = max(offset for name, offset, _ in self._places.values() if name == shard) + self.meta.record_bytes
             size = path.stat().st_size if path.exists() else 0
             if size < needed:
                 raise CacheError(f"{path}: has {size} of {needed} bytes; make the cache anew "
@@ -236,24 +331,36 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._places)
 
+    def lacks(self, image_id: int) -> bool:
+        """Whether the writer could not read this image, so that training has to do without it."""
+        return int(image_id) in self.skipped and (int(image_id), False) not in self._places
+
     def require(self, image_ids: Iterable[int], flips: bool) -> None:
-        """Raise CacheError unless every image (and its flip, where `flips`) is here."""
+        """Raise CacheError unless every readable image (and its flip, where `flips`) is here."""
         if flips and not self.meta.flips:
             raise CacheError(f"{self.folder}: holds no flipped embeddings; set data.flip_probability=0, "
-                             "or make the cache with flips")
-        wanted = [int(image_id) for image_id in image_ids]
+                             "or make the cache with embeddings.flips")
+        wanted = {int(image_id): None for image_id in image_ids if not self.lacks(image_id)}
         missing = [i for i in wanted if (i, False) not in self._places or (flips and (i, True) not in self._places)]
         if missing:
             raise CacheError(f"{self.folder}: lacks {len(missing)} of {len(wanted)} images, first: id {missing[0]}; "
                              "run scripts/run_teacher_embeddings.sh again, it goes on where it stopped")
 
-    def read(self, image_id: int, flip: bool = False) -> np.ndarray:
-        """float32 embedding [C, h, w] of an image, checked."""
+    def read(self, image_id: int, flip: bool = False, picture: Optional[np.ndarray] = None) -> np.ndarray:
+        """Embedding [C, h, w] of an image, checked: float16 as stored, float32 from int8.
+
+        Args:
+            image_id, flip: its key.
+            picture: [h, w, 3] uint8 as given to `EmbeddingWriter.write`; None: not compared.
+        """
         try:
-            shard, offset, crc32 = self._places[int(image_id), bool(flip)]
+            shard, offset, crc32, seen = self._places[int(image_id), bool(flip)]
         except KeyError:
             raise CacheError(f"{self.folder}: has no embedding of image id {image_id}"
                              f"{' flipped' if flip else ''}") from None
+        if picture is not None and not _same_picture(seen, picture_print(picture)):
+            raise CacheError(f"{self.folder}: image id {image_id} is another picture there than in this data set; "
+                             "make a cache of this data set")
         if shard not in self._maps:
             self._maps[shard] = np.memmap(self.folder / shard, np.uint8, "r")
         record = self._maps[shard][offset:offset + self.meta.record_bytes].tobytes()
@@ -261,12 +368,3 @@ class EmbeddingCache:
             raise CacheError(f"{self.folder / shard}: record of image id {image_id} is damaged (checksum differs); "
                              "make the cache anew")
         return decode_record(record, self.meta)
-
-
-def missing_keys(image_ids: Iterable[int], flips: bool, done: Iterable[Key]) -> Iterator[Key]:
-    """(image id, flip) pairs still to be written, in order."""
-    done = set(done)
-    for image_id in image_ids:
-        for flip in (False, True) if flips else (False,):
-            if (int(image_id), flip) not in done:
-                yield int(image_id), flip

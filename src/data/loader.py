@@ -19,11 +19,12 @@ rank, nor where a run was resumed changes it.
 """
 import logging
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
 from src.data.coco import CocoDataset
+from src.data.embedding_cache import EmbeddingCache
 from src.data.images import ImageError, normalise_and_pad
 from src.data.records import SegmentationError, SkipLog
 from src.data.sa1b import Sa1bDataset
@@ -94,6 +95,7 @@ class SampleMaker:
     scale_jitter: Tuple[float, float]
     seed: int
     min_mask_pixels: int
+    embedding_cache: Optional[EmbeddingCache] = None
 
     def batch(self, epoch, indices):
         """(samples `indices` of an epoch, SkipLog)."""
@@ -115,6 +117,9 @@ class SampleMaker:
             record = self.dataset.read(index)
         except (ImageError, SegmentationError) as error:
             skipped.add("unreadable images", error)
+            return None
+        if self.embedding_cache and self.embedding_cache.lacks(record.image_id):
+            skipped.add("images without a teacher embedding", f"image {record.image_id}")
             return None
         geometry = draw_geometry(rng, record.image.shape[:2], self.image_size, self.scale_jitter, self.flip_probability)
         count, grid = self.prompts_per_image, self.image_size // MASK_STRIDE
@@ -140,6 +145,8 @@ class SampleMaker:
         if used == 0:
             skipped.add("images without a usable mask", f"image {record.image_id}")
             return None
+        if self.embedding_cache:
+            sample["teacher_embeddings"] = self.embedding_cache.read(record.image_id, geometry.flip, sample["images"])
         return sample
 
     def _masks(self, record, annotation, geometry, skipped):
@@ -168,8 +175,11 @@ class SampleMaker:
 
 
 def collate(samples, image_size):
-    """Stack samples into a batch; pictures [h, w, 3] uint8 are normalised and padded to [3, S, S] float32."""
+    """Stack samples into a batch; pictures [h, w, 3] uint8 are normalised and padded to [3, S, S] float32, stored
+    embeddings become float32."""
     batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0] if name != "images"}
+    if "teacher_embeddings" in batch:
+        batch["teacher_embeddings"] = batch["teacher_embeddings"].astype(np.float32)
     return {"images": np.stack([normalise_and_pad(sample["images"], image_size) for sample in samples]), **batch}
 
 
@@ -186,16 +196,20 @@ class Batches:
         seed: integer >= 0.
         rank, size: this rank and how many there are; all get the same number of batches, no picture twice in an epoch.
         workers: processes that prepare batches; 0: prepared when asked for, in this process.
+        embedding_cache: EmbeddingCache of the teacher; batches then hold `teacher_embeddings` [B, C, S/16, S/16]
+            float32 of the pictures as they are shown, flipped or not. None: they do not.
 
     Attributes:
         skipped: SkipLog of what was left out of the batches handed out so far.
 
     Raises:
-        ValueError: fewer pictures than batch_size * size, or a value out of range.
+        ValueError: fewer pictures than batch_size * size, a value out of range, or a cache that lacks pictures of the
+            data set or is used with scale jitter.
     """
 
     def __init__(self, dataset, image_size, prompts_per_image, slots, batch_size, box_share=0.5, box_jitter=0.1,
-                 flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16):
+                 flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16,
+                 embedding_cache=None):
         if image_size < MASK_STRIDE or image_size % MASK_STRIDE:
             raise ValueError(f"image_size ({image_size}) must be a positive multiple of {MASK_STRIDE}")
         if min(prompts_per_image, batch_size) < 1 or slots < 2:
@@ -206,10 +220,15 @@ class Batches:
         if len(dataset) < batch_size * size:
             raise ValueError(f"the data set has {len(dataset)} usable images, fewer than one batch of "
                              f"{batch_size * size} (batch_size {batch_size} x {size} ranks); lower data.batch_size")
+        if embedding_cache is not None:
+            if tuple(scale_jitter) != (1.0, 1.0):
+                raise ValueError(f"data.scale_jitter ({list(scale_jitter)}) must be [1.0, 1.0] with "
+                                 "data.embedding_cache: stored embeddings show every picture at its full size")
+            embedding_cache.require((dataset.image_id(index) for index in range(len(dataset))), flip_probability > 0)
         self.dataset, self.batch_size, self.seed, self.rank, self.size = dataset, batch_size, seed, rank, size
         self.skipped = SkipLog()
         self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
-                                  flip_probability, tuple(scale_jitter), seed, min_mask_pixels)
+                                  flip_probability, tuple(scale_jitter), seed, min_mask_pixels, embedding_cache)
         self._workers = Workers(self._maker.batch, workers) if workers > 0 else None
 
     def __len__(self):

@@ -87,6 +87,10 @@ class Sa1bDataset:
     def __len__(self):
         return len(self._parts)
 
+    def image_id(self, index):
+        """Id of picture `index`, without reading it."""
+        return self.image_ids[index]
+
     def read(self, index):
         """Sample of picture `index`, masks still encoded.
 

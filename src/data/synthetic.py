@@ -70,6 +70,10 @@ class SyntheticDataset:
     def __len__(self):
         return len(self.image_ids)
 
+    def image_id(self, index):
+        """Id of picture `index`: the index."""
+        return self.image_ids[index]
+
     def read(self, index):
         """Sample of picture `index`; its id is the index."""
         rng = np.random.default_rng([self._seed, index, 0, 2])
