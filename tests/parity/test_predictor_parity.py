@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Equality with the PyTorch predictors on photographs at equal weights: mask IoU above 0.999, predicted IoU within 1e-4.
+"""Equality with the PyTorch predictors on photographs at equal weights: mask IoU > 0.999, predicted IoU within 1e-4.
 
 The reference masks in this folder come from tools/make_predictor_vectors.py; the photographs are not stored here.
 """
@@ -61,7 +61,7 @@ def test_predictor_equals_the_reference_on_photographs(name, data_root):
             rle = coco_mask.encode(np.asfortranarray(best, dtype=np.uint8))
             iou = mask_iou(rle["counts"], expected[f"{key}.mask"].tobytes(), best.shape)
             assert iou > 0.999, f"{key}: {iou}"
-            assert 0.05 < best.mean() < 0.95  # a mask that could differ
+            assert 0.01 < best.mean() < 0.99  # a mask that could differ
 
 
 @pytest.mark.reference
