@@ -42,14 +42,14 @@ NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_los
 class FrozenTeacher(nn.Cell):
     """A network that never learns: no parameter wants a gradient, outputs carry none, and no `set_train` of a cell
     around it reaches its BatchNorm. Its parameters are renamed to `teacher.*` in place, so that they do not clash with
-    the student's."""
+    the student's. Without `encodes` only its decoder is kept: the encoder's memory is free once `sam` is dropped."""
 
-    def __init__(self, sam: nn.Cell) -> None:
+    def __init__(self, sam: nn.Cell, encodes: bool = True) -> None:
         super().__init__(auto_prefix=False)
         sam.update_parameters_name("teacher.")
         for parameter in sam.get_parameters():
             parameter.requires_grad = False
-        self.image_encoder = sam.image_encoder
+        self.image_encoder = sam.image_encoder if encodes else None
         self.decoder = PromptDecoder(sam)
         self.set_train(False)
 
@@ -71,12 +71,14 @@ class Distiller(nn.Cell):
         student: a `Sam`; its parameter names stay as they are.
         teacher: a `Sam` of the same `grid_size` and `embed_dim`, frozen and renamed here, or None: labels only.
         settings: the `distill:` section of the configuration. A loss of weight 0 is not computed and is logged as 0.
+        stored_embeddings: the teacher's embeddings come with every batch; its image encoder is not kept.
 
     Raises:
         ValueError: teacher and student do not fit together, or no loss is left to train on.
     """
 
-    def __init__(self, student: nn.Cell, teacher: Optional[nn.Cell], settings: Any) -> None:
+    def __init__(self, student: nn.Cell, teacher: Optional[nn.Cell], settings: Any,
+                 stored_embeddings: bool = False) -> None:
         super().__init__(auto_prefix=False)
         _check_pair(student, teacher)
         use_teacher = float(teacher is not None)
@@ -97,7 +99,7 @@ class Distiller(nn.Cell):
             raise ValueError(f"there is no loss to train on: {why}; give one of them a positive weight")
         self.student = student
         self.student_decoder = PromptDecoder(student)
-        self.teacher = FrozenTeacher(teacher) if self.teacher_encodes else None
+        self.teacher = FrozenTeacher(teacher, not stored_embeddings) if self.teacher_encodes else None
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
                   mask_valid: Tensor, noise: Tensor, rounds: Tensor,
@@ -117,10 +119,13 @@ class Distiller(nn.Cell):
         Returns:
             Scalars in the order of NAMES: the weighted total, each loss before its weight, and (without gradient) the
             mean IoU of the student's best mask by its own prediction.
+
+        Raises:
+            ValueError: no `teacher_embeddings` although the distiller was made for stored ones.
         """
         gt_masks = gt_masks.astype(ms.float32)
         image_embeddings = self.student.image_encoder(images)
-        coords, labels = self._mine_hard_points(image_embeddings, gt_masks, point_coords, point_labels, noise, rounds)
+        coords, labels = self.mine_hard_points(image_embeddings, gt_masks, point_coords, point_labels, noise, rounds)
         student_out = self.student_decoder(image_embeddings, coords, labels)
         low_res_masks, iou_predictions, _ = student_out
         real_ious = mask_iou(low_res_masks > 0, gt_masks.expand_dims(2))  # [B, M, 4]
@@ -132,8 +137,16 @@ class Distiller(nn.Cell):
                  + self.focal_weight * losses[3] + self.dice_weight * losses[4] + self.iou_weight * losses[5])
         return (total,) + losses + (mean_over_valid(student_iou, mask_valid),)
 
-    def _mine_hard_points(self, image_embeddings: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
-                          noise: Tensor, rounds: Tensor) -> Tuple[Tensor, Tensor]:
+    def embed_with_teacher(self, images: Tensor, teacher_embeddings: Optional[Tensor]) -> Tensor:
+        """[B, C, S/16, S/16] of the teacher, without gradient: the stored ones, else of the images."""
+        if teacher_embeddings is None:
+            if self.teacher.image_encoder is None:
+                raise ValueError("the distiller was made for stored teacher embeddings; pass teacher_embeddings")
+            teacher_embeddings = self.teacher.image_encoder(images)
+        return ops.stop_gradient(teacher_embeddings)
+
+    def mine_hard_points(self, image_embeddings: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
+                         noise: Tensor, rounds: Tensor) -> Tuple[Tensor, Tensor]:
         """Prompts with `rounds` hard points added, one per round, at slots 2, 3, ...; no gradient passes."""
         batch, prompts, slots, _ = point_coords.shape
         if slots != FIRST_SLOTS + self.max_rounds:
@@ -150,8 +163,7 @@ class Distiller(nn.Cell):
         i = ops.zeros((), ms.int32)
         while i < rounds:
             masks, ious, _ = self.student_decoder(frozen, coords, labels)
-            best = _one_hot_best(ious[:, :, 1:]).expand_dims(-1).expand_dims(-1)  # [B, M, 3, 1, 1]
-            predicted = (ops.sum(masks[:, :, 1:] * best, 2) > 0).reshape(batch * prompts, grid, grid)
+            predicted = (best_multimask(masks, ious) > 0).reshape(batch * prompts, grid, grid)
             column = ops.gather(noise, i, 2).reshape(batch * prompts)
             new_coords, new_labels = sample_hard_points(targets, predicted, column, self.hard_region, scale)
             here = slot_index == i + FIRST_SLOTS  # [K]
@@ -168,9 +180,7 @@ class Distiller(nn.Cell):
         embedding_loss, token_loss, output_loss = zero, zero, zero
         if not self.teacher_encodes:
             return embedding_loss, token_loss, output_loss
-        if teacher_embeddings is None:
-            teacher_embeddings = self.teacher.image_encoder(images)
-        teacher_embeddings = ops.stop_gradient(teacher_embeddings)
+        teacher_embeddings = self.embed_with_teacher(images, teacher_embeddings)
         if self.embedding_weight > 0:
             embedding_loss = ops.mean(l1_distance(image_embeddings, teacher_embeddings, 1))
         if self.teacher_decodes:
@@ -212,6 +222,12 @@ class Distiller(nn.Cell):
         if self.iou_weight > 0:
             iou_loss = mean_over_valid(l1_distance(iou_predictions, real_ious, 2), mask_valid)
         return focal, dice, iou_loss
+
+
+def best_multimask(masks: Tensor, iou_predictions: Tensor) -> Tensor:
+    """The one of masks 1..3 that the network itself holds best: [B, M, 4, h, w], [B, M, 4] -> [B, M, h, w]."""
+    best = _one_hot_best(iou_predictions[:, :, 1:]).expand_dims(-1).expand_dims(-1)  # [B, M, 3, 1, 1]
+    return ops.sum(masks[:, :, 1:] * best, 2)
 
 
 def _one_hot_best(scores: Tensor) -> Tensor:
