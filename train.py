@@ -79,7 +79,8 @@ def train(config: Config) -> int:
     distiller = Distiller(student, build_teacher(config.model), config.distill)
     with build_batches(config, runtime) as batches:
         total_steps = count_steps(len(batches), config.train.epochs, config.train.max_steps)
-        optimizer = build_optimizer(student, config.optim, total_steps)
+        optimizer = build_optimizer(student, config.optim, total_steps,
+                                    scale_loss=config.runtime.precision == "mixed_float16")
         step = TrainStep(distiller, optimizer, config.optim.clip_norm)
         loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,
                          {"config": config.to_yaml()})

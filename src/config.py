@@ -57,6 +57,7 @@ class RuntimeConfig:
     mode: str = _one_of("graph", "pynative")
     seed: int = _between(0, 2**31 - 1)
     threads: int = _at_least(0)
+    precision: str = _one_of("float32", "mixed_float16")
     distributed: bool
     devices: int = _at_least(1)
 
@@ -109,7 +110,9 @@ class OptimConfig:
     final_learning_rate: float = _between(0, 10)
     warmup_steps: int = _at_least(0)
     weight_decay: float = _between(0, 1)
+    layer_decay: float = _between(0.01, 1)
     clip_norm: float = _at_least(0)
+    ema_decay: float = _between(0, 0.999999)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,10 @@ class TrainLoop:
             return stop.number
         path = self.output_dir / "student.ckpt"
         save_network(path, self.student, {**self.metadata, "step": self.step})
+        average = self.train_step.optimizer.state.average
+        if average is not None:
+            with average.in_place_of_weights():
+                save_network(self.output_dir / "student_ema.ckpt", self.student, {**self.metadata, "step": self.step})
         LOG.info("trained %d steps; the student is in %s", self.step, path)
         return 0
 

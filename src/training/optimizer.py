@@ -15,16 +15,20 @@
 """Adam and AdamW with warm-up and cosine (the paper trains with Adam, arXiv 2312.13789, section 4.1; the schedule is
 ours).
 
-The step counter lives beside the moments, so that saving `optimizer.state` and the network is enough to go on exactly.
-Weights of two or more dimensions decay, norms, biases and single scales do not. Both bias corrections are in Adam's
-step size and its eps stands beside the uncorrected root, as in MindSpore's fused kernel: against the textbook form eps
-is larger by 1/sqrt(1 - beta2^t).
+The step counter, the loss scale and the running average live beside the moments, so that saving `optimizer.state` and
+the network is enough to go on exactly. Which weights decay, and layer-wise rates: `parameter_groups.py`. Both bias
+corrections are in Adam's step size and its eps stands beside the uncorrected root, as in MindSpore's fused kernel:
+against the textbook form eps is larger by 1/sqrt(1 - beta2^t).
 """
 import math
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from src.training.average import WeightAverage
+from src.training.loss_scale import LossScale
+from src.training.parameter_groups import batch_norm_statistics, decays, rate_multipliers
 
 BETA1 = 0.9
 BETA2 = 0.999
@@ -35,9 +39,13 @@ EPS = 1e-8
 _update = ops.MultitypeFuncGraph("adam_update")
 
 
-@_update.register("Function", "Bool", "Tensor", "Tensor", "Tensor", "Number", "Tensor", "Tensor", "Tensor", "Tensor")
-def _update_one(adam, decoupled, beta1_power, beta2_power, rate, decay, parameter, moment1, moment2, gradient):
+@_update.register("Function", "Bool", "Tensor", "Tensor", "Tensor", "Number", "Number", "Tensor", "Tensor", "Tensor",
+                  "Tensor")
+def _update_one(adam, decoupled, beta1_power, beta2_power, rate, multiplier, decay, parameter, moment1, moment2,
+                gradient):
     """Adam step of one parameter, in place."""
+    if multiplier != 1:
+        rate = rate * multiplier
     if decay > 0 and decoupled:
         parameter = ops.depend(parameter, ops.assign(parameter, parameter * (1.0 - rate * decay)))
     elif decay > 0:
@@ -80,14 +88,18 @@ class WarmupCosine(nn.Cell):
 
 
 class OptimizerState(nn.Cell):
-    """What a resumed run needs beside the weights: step, both moments, and the count of steps skipped as not finite."""
+    """What a resumed run needs beside the weights: step, both moments, the count of steps skipped as not finite; where
+    they are used, the loss scale and the running average of the weights."""
 
-    def __init__(self, parameters: ParameterTuple) -> None:
+    def __init__(self, parameters: ParameterTuple, loss_scale: Optional[LossScale],
+                 average: Optional[WeightAverage]) -> None:
         super().__init__(auto_prefix=False)
         self.step = Parameter(Tensor(0, ms.int32), name="step", requires_grad=False)
         self.skipped_in_a_row = Parameter(Tensor(0, ms.int32), name="skipped_in_a_row", requires_grad=False)
         self.moment1 = parameters.clone("moment1", "zeros")
         self.moment2 = parameters.clone("moment2", "zeros")
+        self.loss_scale = loss_scale
+        self.average = average
 
 
 class Adam(nn.Cell):
@@ -96,17 +108,21 @@ class Adam(nn.Cell):
     Args:
         parameters: the parameters to train.
         schedule: cell, int32 step -> rate.
-        weight_decay: on parameters of two or more dimensions.
+        weight_decay: on the parameters that `parameter_groups.decays` names.
         decoupled: AdamW.
+        multipliers: factor on the rate of each parameter; None: 1.
+        loss_scale, average: kept in `state`; the training step uses them.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], schedule: nn.Cell, weight_decay: float,
-                 decoupled: bool) -> None:
+    def __init__(self, parameters: Sequence[Parameter], schedule: nn.Cell, weight_decay: float, decoupled: bool,
+                 multipliers: Optional[Sequence[float]] = None, loss_scale: Optional[LossScale] = None,
+                 average: Optional[WeightAverage] = None) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
-        self.state = OptimizerState(self.parameters)
+        self.state = OptimizerState(self.parameters, loss_scale, average)
         self.schedule = schedule
-        self.decays: Tuple[float, ...] = tuple(weight_decay if p.ndim >= 2 else 0.0 for p in parameters)
+        self.decays: Tuple[float, ...] = tuple(weight_decay if decays(p) else 0.0 for p in parameters)
+        self.multipliers: Tuple[float, ...] = tuple(multipliers or [1.0] * len(parameters))
         self.decoupled = decoupled
         self.adam = ops.Adam()
         self.map = ops.HyperMap()
@@ -118,25 +134,27 @@ class Adam(nn.Cell):
             gradients: one per parameter, in order.
 
         Returns:
-            The rate that was used, float32 scalar.
+            The rate that was used where the multiplier is 1, float32 scalar.
         """
         rate = self.schedule(self.state.step)
         update = (self.state.step + 1).astype(ms.float32)
         beta1_power = ops.pow(BETA1, update)
         beta2_power = ops.pow(BETA2, update)
         update_one = ops.partial(_update, self.adam, self.decoupled, beta1_power, beta2_power, rate)
-        self.map(update_one, self.decays, self.parameters, self.state.moment1, self.state.moment2, gradients)
+        self.map(update_one, self.multipliers, self.decays, self.parameters, self.state.moment1, self.state.moment2,
+                 gradients)
         ops.assign_add(self.state.step, Tensor(1, ms.int32))
         return rate
 
 
-def build_optimizer(network: nn.Cell, settings: Any, total_steps: int) -> Adam:
+def build_optimizer(network: nn.Cell, settings: Any, total_steps: int, scale_loss: bool = False) -> Adam:
     """Optimizer over the trainable parameters of a network.
 
     Args:
         network: the student.
         settings: the `optim:` section.
         total_steps: updates of the whole run; the cosine ends there.
+        scale_loss: with a dynamic loss scale, for networks in mixed float16.
 
     Raises:
         ValueError: rates that contradict each other, or nothing to train.
@@ -145,4 +163,9 @@ def build_optimizer(network: nn.Cell, settings: Any, total_steps: int) -> Adam:
     if not parameters:
         raise ValueError("the student has no trainable parameter; there is nothing to train")
     schedule = WarmupCosine(settings.learning_rate, settings.final_learning_rate, settings.warmup_steps, total_steps)
-    return Adam(parameters, schedule, settings.weight_decay, settings.name == "adamw")
+    multipliers = rate_multipliers(network, parameters, settings.layer_decay)
+    average = None
+    if settings.ema_decay > 0:
+        average = WeightAverage(parameters + batch_norm_statistics(network), settings.ema_decay)
+    return Adam(parameters, schedule, settings.weight_decay, settings.name == "adamw", multipliers,
+                LossScale() if scale_loss else None, average)

@@ -12,18 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""One training step as one graph: losses, gradient over the student, finite check, clip, update.
+"""One training step as one graph: losses, gradient over the student, finite check, clip, update, running average.
 
 No value leaves the device inside a step. A step whose loss or gradient norm is not finite changes nothing: weights,
-moments, the step counter, and the BatchNorm statistics too, which the forward pass has already moved by then and which
-are put back.
+moments, the step counter, the running average, and the BatchNorm statistics too, which the forward pass has already
+moved by then and which are put back. Only the loss scale, where there is one, halves.
 """
 from typing import Tuple
 
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-EXTRA_NAMES = ("learning_rate", "grad_norm", "skipped_in_a_row")
+from src.training.parameter_groups import batch_norm_statistics
+
+EXTRA_NAMES = ("learning_rate", "grad_norm", "loss_scale", "skipped_in_a_row")
 
 _assign = ops.MultitypeFuncGraph("assign")
 _square_sum = ops.MultitypeFuncGraph("square_sum")
@@ -45,12 +47,24 @@ def _scale_one(factor, gradient):
     return gradient * factor
 
 
+class ScaledLosses(nn.Cell):
+    """A loss cell behind its own first output times a scale: (scale, *inputs) -> (scaled, *outputs)."""
+
+    def __init__(self, loss_cell: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.loss_cell = loss_cell
+
+    def construct(self, scale: Tensor, *inputs: Tensor) -> Tuple[Tensor, ...]:
+        losses = self.loss_cell(*inputs)
+        return (losses[0] * scale,) + losses
+
+
 class TrainStep(nn.Cell):
     """A loss cell and an optimizer -> one update per call.
 
     Args:
         loss_cell: cell whose outputs are scalars, the first of which is minimised (a `Distiller`).
-        optimizer: an `Adam` over the parameters to train.
+        optimizer: an `Adam` over the parameters to train; its state says whether there is a loss scale or an average.
         clip_norm: largest global gradient norm; 0: no clipping.
     """
 
@@ -59,11 +73,12 @@ class TrainStep(nn.Cell):
         self.loss_cell = loss_cell
         self.optimizer = optimizer
         self.clip_norm = clip_norm
-        statistics = [p for p in loss_cell.get_parameters() if p.name.endswith(("moving_mean", "moving_variance"))
-                      and not p.name.startswith("teacher.")]
-        self.statistics = ParameterTuple(statistics)
+        self.loss_scale = optimizer.state.loss_scale
+        self.average = optimizer.state.average
+        self.statistics = ParameterTuple(batch_norm_statistics(loss_cell))
         self.statistics_before = self.statistics.clone("before", "zeros")
-        self.gradient = ms.value_and_grad(loss_cell, None, optimizer.parameters, has_aux=True)
+        differentiated = loss_cell if self.loss_scale is None else ScaledLosses(loss_cell)
+        self.gradient = ms.value_and_grad(differentiated, None, optimizer.parameters, has_aux=True)
         self.map = ops.HyperMap()
         self.set_train(True)
 
@@ -74,25 +89,42 @@ class TrainStep(nn.Cell):
             inputs: inputs of the loss cell.
 
         Returns:
-            [len(losses) + 3] float32: the losses in their order, then EXTRA_NAMES. The rate is 0 in a skipped step,
-            the norm is the one before clipping.
+            [len(losses) + 4] float32: the losses in their order, then EXTRA_NAMES. The rate is 0 in a skipped step,
+            the norm is the one before clipping, the scale is the one the step ran with.
         """
         if self.statistics:
             self.map(_assign, self.statistics_before, self.statistics)
-        losses, gradients = self.gradient(*inputs)
-        norm = ops.sqrt(ops.sum(ops.stack(self.map(_square_sum, gradients))))
+        losses, gradients, scale = self._losses_and_gradients(inputs)
+        norm = ops.sqrt(ops.sum(ops.stack(self.map(_square_sum, gradients)))) / scale
+        finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(losses[0]))
         rate = ops.zeros((), ms.float32)
-        if ops.logical_and(ops.isfinite(norm), ops.isfinite(losses[0])):
-            rate = self.optimizer(self._clip(gradients, norm))
+        if finite:
+            rate = self.optimizer(self._unscale_and_clip(gradients, norm, scale))
+            if self.average is not None:
+                self.average(self.optimizer.state.step)
             skipped = ops.assign(self.optimizer.state.skipped_in_a_row, Tensor(0, ms.int32))
         else:
             if self.statistics:
                 self.map(_assign, self.statistics, self.statistics_before)
             skipped = ops.assign_add(self.optimizer.state.skipped_in_a_row, Tensor(1, ms.int32))
-        return ops.stack(losses + (rate, norm, skipped.astype(ms.float32)))
+        if self.loss_scale is not None:
+            self.loss_scale(finite)
+        return ops.stack(losses + (rate, norm, scale, skipped.astype(ms.float32)))
 
-    def _clip(self, gradients: Tuple[Tensor, ...], norm: Tensor) -> Tuple[Tensor, ...]:
-        if self.clip_norm <= 0:
+    def _losses_and_gradients(self, inputs: Tuple[Tensor, ...]) -> Tuple:
+        """(losses, gradients times the scale, scale); without a loss scale the scale is 1."""
+        if self.loss_scale is None:
+            losses, gradients = self.gradient(*inputs)
+            return losses, gradients, ops.ones((), ms.float32)
+        scale = self.loss_scale.scale * 1.0  # a value of its own: the parameter changes before the step ends
+        losses, gradients = self.gradient(scale, *inputs)
+        return losses[1:], gradients, scale
+
+    def _unscale_and_clip(self, gradients: Tuple[Tensor, ...], norm: Tensor, scale: Tensor) -> Tuple[Tensor, ...]:
+        """Gradients of the loss itself, of a global norm of at most `clip_norm`."""
+        factor = ops.ones_like(norm)
+        if self.clip_norm > 0:
+            factor = ops.minimum(self.clip_norm / (norm + 1e-12), factor)
+        elif self.loss_scale is None:
             return gradients
-        factor = ops.minimum(self.clip_norm / (norm + 1e-12), ops.ones_like(norm))
-        return self.map(ops.partial(_scale, factor), gradients)
+        return self.map(ops.partial(_scale, factor / scale), gradients)
