@@ -103,7 +103,8 @@ class Distiller(nn.Cell):
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
                   mask_valid: Tensor, noise: Tensor, rounds: Tensor,
-                  teacher_embeddings: Optional[Tensor] = None) -> Tuple[Tensor, ...]:
+                  teacher_embeddings: Optional[Tensor] = None,
+                  prompt_count: Optional[Tensor] = None) -> Tuple[Tensor, ...]:
         """Losses of one batch.
 
         Args:
@@ -115,6 +116,9 @@ class Distiller(nn.Cell):
             noise: [B, M, max(1, max_rounds)] float32 in [0, 1): picks the hard point of each round.
             rounds: int32 scalar, hard rounds of this step, 0..max_rounds.
             teacher_embeddings: [B, C, S/16, S/16] stored in advance, or None: the teacher encodes the images.
+            prompt_count: float32 scalar, the number that sums over valid prompts are divided by, or None: this batch's
+                own. A batch that is one part of a larger one passes the parts' mean number, so that the mean of the
+                parts' losses is the loss of the whole.
 
         Returns:
             Scalars in the order of NAMES: the weighted total, each loss before its weight, and (without gradient) the
@@ -131,11 +135,12 @@ class Distiller(nn.Cell):
         real_ious = mask_iou(low_res_masks > 0, gt_masks.expand_dims(2))  # [B, M, 4]
         student_iou = _best_by_prediction(real_ious, iou_predictions)
         losses = self._teacher_losses(images, image_embeddings, student_out, student_iou, gt_masks, coords, labels,
-                                      mask_valid, teacher_embeddings)
-        losses += self._label_losses(low_res_masks, iou_predictions, real_ious, gt_masks, mask_valid)
+                                      mask_valid, prompt_count, teacher_embeddings)
+        losses += self._label_losses(low_res_masks, iou_predictions, real_ious, gt_masks, mask_valid,
+                                     prompt_count)
         total = (self.embedding_weight * losses[0] + self.token_weight * losses[1] + self.output_weight * losses[2]
                  + self.focal_weight * losses[3] + self.dice_weight * losses[4] + self.iou_weight * losses[5])
-        return (total,) + losses + (mean_over_valid(student_iou, mask_valid),)
+        return (total,) + losses + (mean_over_valid(student_iou, mask_valid, count=prompt_count),)
 
     def embed_with_teacher(self, images: Tensor, teacher_embeddings: Optional[Tensor]) -> Tensor:
         """[B, C, S/16, S/16] of the teacher, without gradient: the stored ones, else of the images."""
@@ -174,7 +179,7 @@ class Distiller(nn.Cell):
 
     def _teacher_losses(self, images: Tensor, image_embeddings: Tensor, student_out: Tuple[Tensor, ...],
                         student_iou: Tensor, gt_masks: Tensor, coords: Tensor, labels: Tensor, mask_valid: Tensor,
-                        teacher_embeddings: Optional[Tensor]) -> Tuple[Tensor, ...]:
+                        prompt_count: Optional[Tensor], teacher_embeddings: Optional[Tensor]) -> Tuple[Tensor, ...]:
         """(embedding, token, output) losses; zeros where switched off."""
         zero = ops.zeros((), ms.float32)
         embedding_loss, token_loss, output_loss = zero, zero, zero
@@ -187,17 +192,19 @@ class Distiller(nn.Cell):
             teacher_masks, teacher_predictions, teacher_tokens = self.teacher(teacher_embeddings, coords, labels)
             student_masks, _, student_tokens = student_out
             if self.token_weight > 0:
-                token_loss = mean_over_valid(l1_distance(student_tokens, teacher_tokens, 2), mask_valid)
+                token_loss = mean_over_valid(l1_distance(student_tokens, teacher_tokens, 2), mask_valid,
+                                             count=prompt_count)
             if self.output_weight > 0:
                 weights = None
                 if self.hard_mask_weighting:
                     teacher_ious = mask_iou(teacher_masks > 0, gt_masks.expand_dims(2))
                     weights = hard_mask_weights(_best_by_prediction(teacher_ious, teacher_predictions), student_iou)
-                output_loss = mean_over_valid(l1_distance(student_masks, teacher_masks, 2), mask_valid, weights)
+                output_loss = mean_over_valid(l1_distance(student_masks, teacher_masks, 2), mask_valid, weights,
+                                              prompt_count)
         return embedding_loss, token_loss, output_loss
 
     def _label_losses(self, low_res_masks: Tensor, iou_predictions: Tensor, real_ious: Tensor, gt_masks: Tensor,
-                      mask_valid: Tensor) -> Tuple[Tensor, ...]:
+                      mask_valid: Tensor, prompt_count: Optional[Tensor]) -> Tuple[Tensor, ...]:
         """(focal, dice, IoU) losses; zeros where switched off.
 
         Of masks 1..3 only the one of lowest weighted focal + dice loss counts (SAM's rule for ambiguous prompts); the
@@ -216,11 +223,11 @@ class Distiller(nn.Cell):
             ranking = ranking + self.dice_weight * dice
         chosen = _one_hot_best(-ops.stop_gradient(ranking)[:, :, 1:])  # [B, M, 3]
         if self.focal_weight > 0:
-            focal = mean_over_valid(_single_and_chosen(focal, chosen), mask_valid)
+            focal = mean_over_valid(_single_and_chosen(focal, chosen), mask_valid, count=prompt_count)
         if self.dice_weight > 0:
-            dice = mean_over_valid(_single_and_chosen(dice, chosen), mask_valid)
+            dice = mean_over_valid(_single_and_chosen(dice, chosen), mask_valid, count=prompt_count)
         if self.iou_weight > 0:
-            iou_loss = mean_over_valid(l1_distance(iou_predictions, real_ious, 2), mask_valid)
+            iou_loss = mean_over_valid(l1_distance(iou_predictions, real_ious, 2), mask_valid, count=prompt_count)
         return focal, dice, iou_loss
 
 

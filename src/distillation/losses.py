@@ -98,17 +98,21 @@ def hard_mask_weights(teacher_iou: Tensor, student_iou: Tensor) -> Tensor:
     return ops.sigmoid(ratio - 1.0)
 
 
-def mean_over_valid(values: Tensor, valid: Tensor, weights: Optional[Tensor] = None) -> Tensor:
+def mean_over_valid(values: Tensor, valid: Tensor, weights: Optional[Tensor] = None,
+                    count: Optional[Tensor] = None) -> Tensor:
     """Sum of the values at valid places divided by their number; 0 when none is valid.
 
     Args:
         values: [...] one number per prompt.
         valid: [...] float 1/0.
         weights: [...] factor per prompt that does not enter the number, or None.
+        count: float scalar to divide by instead of this batch's own number of valid places, or None.
     """
     if weights is not None:
         values = values * weights
-    return ops.sum(values * valid) / ops.maximum(ops.sum(valid), ops.ones((), valid.dtype))
+    if count is None:
+        count = ops.sum(valid)
+    return ops.sum(values * valid) / ops.maximum(count, ops.ones((), valid.dtype))
 
 
 def _softplus(x: Tensor) -> Tensor:
