@@ -21,13 +21,9 @@ Prompts with the labels' own boxes (eval.boxes=ground_truth) or with a detector'
 time per image; writes eval.output_dir/results.json (scores, settings, versions), masks.json (COCO results) and
 per_image.jsonl, from which an evaluation that was cut off continues.
 """
-import platform
 import shlex
 import sys
 from pathlib import Path
-
-import mindspore as ms
-import numpy as np
 
 from src.checkpoint import read_metadata
 from src.config import load_config
@@ -38,7 +34,7 @@ from src.evaluation.box_sources import detected_boxes, ground_truth_boxes, read_
 from src.evaluation.results_log import ResultsLog, file_sha256
 from src.inference.mask_records import write_json
 from src.inference.predictor import load_predictor, shipped_checkpoint
-from src.runtime import init_runtime
+from src.runtime import init_runtime, versions
 
 GROUND_TRUTH = "ground_truth"
 
@@ -51,7 +47,7 @@ def open_predictor(config):
                                       metadata.get("image_size") or config.model.image_size)
 
 
-def settings_of(config, checkpoint, predictor):
+def settings_of(config, checkpoint, predictor, device):
     """Everything the masks depend on; files by their hash."""
     section = config.eval
     detections = section.boxes != GROUND_TRUTH
@@ -60,7 +56,7 @@ def settings_of(config, checkpoint, predictor):
             "boxes": "detections" if detections else GROUND_TRUTH,
             "boxes_sha256": file_sha256(section.boxes) if detections else None,
             "max_detections": section.max_detections, "prompt_batch": section.prompt_batch,
-            "device": ms.get_context("device_target")}
+            "device": device}
 
 
 def print_table(scores, skipped):
@@ -92,9 +88,9 @@ def main(argv=None):
     else:
         prompts = detected_boxes(section.boxes, dataset, image_ids, section.max_detections, skipped)
 
-    init_runtime(config.runtime)
+    runtime = init_runtime(config.runtime)
     checkpoint, predictor = open_predictor(config)
-    settings = settings_of(config, checkpoint, predictor)
+    settings = settings_of(config, checkpoint, predictor, runtime.device)
     output = Path(section.output_dir)
     with ResultsLog(output / "per_image.jsonl", settings) as log:
         scores, results = evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, section.prompt_batch,
@@ -108,7 +104,7 @@ def main(argv=None):
         "mask_score": "predicted IoU" if section.boxes == GROUND_TRUTH else "the detection's score",
         "settings": settings, "skipped": dict(skipped.counts),
         "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)]),
-        "versions": {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__}})
+        "versions": versions()})
     print(f"wrote {output / 'results.json'} and {output / 'masks.json'}")
 
 

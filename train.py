@@ -33,6 +33,7 @@ from src.config import Config, ModelConfig, load_config
 from src.data.loader import Batches, open_dataset
 from src.distillation.distiller import FIRST_SLOTS, Distiller
 from src.modeling.build_sam import build_sam
+from src.modeling.precision import set_precision
 from src.modeling.sam import Sam
 from src.runtime import Runtime, init_runtime
 from src.training.loop import TrainLoop, count_steps
@@ -40,24 +41,24 @@ from src.training.optimizer import build_optimizer
 from src.training.step import TrainStep
 
 
-def build_student(model: ModelConfig, seed: int) -> Sam:
+def build_student(model: ModelConfig, seed: int, precision: str) -> Sam:
     """The network that is trained, from a checkpoint or from fresh weights."""
-    student = build_sam(model.student, model.image_size, seed=seed)
+    student = build_sam(model.student, model.image_size, seed=seed, draw_weights=not model.student_checkpoint)
     if model.student_checkpoint:
         load_network(student, model.student_checkpoint)
-    return student
+    return set_precision(student, precision)
 
 
-def build_teacher(model: ModelConfig) -> Optional[Sam]:
+def build_teacher(model: ModelConfig, precision: str) -> Optional[Sam]:
     """The network that is imitated, or None: labels only."""
     if model.teacher == "none":
         return None
     if not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}' but model.teacher_checkpoint is empty: random weights "
                          "never teach; give its checkpoint, or train on labels alone with --model.teacher=none")
-    teacher = build_sam(model.teacher, model.image_size, seed=0)
+    teacher = build_sam(model.teacher, model.image_size, draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
-    return teacher
+    return set_precision(teacher, precision)
 
 
 def build_batches(config: Config, runtime: Runtime) -> Batches:
@@ -75,12 +76,12 @@ def train(config: Config) -> int:
     runtime = init_runtime(config.runtime)
     if runtime.size > 1:
         raise ValueError(f"training runs on one device, not on {runtime.size}: set runtime.distributed to false")
-    student = build_student(config.model, config.runtime.seed)
-    distiller = Distiller(student, build_teacher(config.model), config.distill)
+    precision = config.runtime.precision
+    student = build_student(config.model, config.runtime.seed, precision)
+    distiller = Distiller(student, build_teacher(config.model, precision), config.distill)
     with build_batches(config, runtime) as batches:
         total_steps = count_steps(len(batches), config.train.epochs, config.train.max_steps)
-        optimizer = build_optimizer(student, config.optim, total_steps,
-                                    scale_loss=config.runtime.precision == "mixed_float16")
+        optimizer = build_optimizer(student, config.optim, total_steps, scale_loss=precision == "mixed_float16")
         step = TrainStep(distiller, optimizer, config.optim.clip_norm)
         loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,
                          {"config": config.to_yaml()})

@@ -12,3 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
+"""TinySAM on MindSpore. Whatever is imported from here comes before `import mindspore`, which reads GLOG_v once: errors
+only, unless the user asks for more."""
+import os
+
+os.environ.setdefault("GLOG_v", "3")

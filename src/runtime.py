@@ -19,9 +19,11 @@ ones; the cap on the instruction set is set here unless the user has set it. one
 """
 import logging
 import os
+import platform
 import random
 import sys
 from dataclasses import dataclass
+from typing import Dict
 
 import mindspore as ms
 import numpy as np
@@ -89,3 +91,9 @@ def set_up_logging(rank: int = 0, size: int = 1) -> None:
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     LOG.propagate = False
+
+
+def versions() -> Dict[str, str]:
+    """What a measured number was measured with: versions and the kind of processor."""
+    return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores"}

@@ -20,14 +20,10 @@ Every parameter of the network must be in the file and fit, or nothing is writte
 """
 import argparse
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("GLOG_v", "3")  # before MindSpore is imported: errors only
-
-from mindspore.nn.utils import no_init_parameters  # noqa: E402
 
 from src.checkpoint import (  # noqa: E402
     WeightMismatch,
@@ -75,8 +71,7 @@ def convert(source, target, variant=None, image_size=None):
         raise ValueError(f"{source} does not say which network it is for; add --variant ({', '.join(VARIANTS)})")
     if image_size is None and variant == metadata.get("variant"):
         image_size = metadata.get("image_size")
-    with no_init_parameters():  # drawing weights that are replaced at once takes two minutes for vit_h
-        network = build_sam(variant, image_size)
+    network = build_sam(variant, image_size, draw_weights=False)
     weights = read_weights(source)
     load_network(network, weights, source=str(source), metadata=metadata)
     kept = {key: value for key, value in metadata.items() if key not in ("variant", "image_size", "contents")}

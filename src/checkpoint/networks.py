@@ -111,7 +111,7 @@ def _parameters(network):
 def _numpy_type(parameter):
     if parameter.dtype == ms.bfloat16:
         return np.dtype(np.float32)
-    return np.dtype(ms.dtype_to_nptype(parameter.dtype))
+    return np.dtype(str(parameter.dtype).lower())  # Float32 -> float32
 
 
 def _converts(dtype, parameter):

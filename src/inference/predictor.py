@@ -30,6 +30,7 @@ from src.modeling.build_sam import build_sam
 from src.modeling.sam import PromptDecoder
 from src.prompts.labels import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT
 
+SHIPPED_FOLDER = Path(__file__).resolve().parent.parent.parent / "checkpoints"
 BATCH_SIZES = (64, 16, 4, 1)  # prompts decoded together; few sizes, because each costs a compilation in graph mode
 
 
@@ -280,17 +281,18 @@ def load_predictor(checkpoint, variant=None, image_size=None):
     if not variant:
         raise ValueError(f"{checkpoint} does not say which variant it holds; name one")
     size = image_size or metadata.get("image_size")
-    sam = build_sam(variant, image_size=int(size) if size else None)
+    sam = build_sam(variant, image_size=int(size) if size else None, draw_weights=False)
     load_network(sam, checkpoint)
     return SamPredictor(sam)
 
 
-def shipped_checkpoint(folder="checkpoints"):
+def shipped_checkpoint(folder=SHIPPED_FOLDER):
     """The one checkpoint of `folder`; a ValueError says what to do when there is none, or more than one."""
-    found = sorted(path for path in Path(folder).glob("*") if path.suffix in (".ckpt", ".safetensors"))
+    folder = Path(folder)
+    found = sorted(path for path in folder.glob("*") if path.suffix in (".ckpt", ".safetensors"))
     if not found:
-        raise ValueError(f"no checkpoint in {folder}/: name one, or train one with "
+        raise ValueError(f"no checkpoint in {folder.name}/: name one, or train one with "
                          "`python train.py --config configs/nano_labels_cpu.yaml` (README, Training)")
     if len(found) > 1:
-        raise ValueError(f"{folder}/ holds {', '.join(path.name for path in found)}: name the one to use")
+        raise ValueError(f"{folder.name}/ holds {', '.join(path.name for path in found)}: name the one to use")
     return found[0]

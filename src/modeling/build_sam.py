@@ -17,10 +17,12 @@
 `tinyvit_5m` is the paper's student, `vit_*` are SAM's encoders, `nano` and `nano_teacher` are ours for work on a CPU:
 they share grid and embedding width, so one distils into the other.
 """
+import contextlib
 import difflib
 from typing import NamedTuple
 
 import numpy as np
+from mindspore.nn.utils import no_init_parameters
 
 from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.mask_decoder import MaskDecoder
@@ -82,13 +84,14 @@ VARIANTS = {
 }
 
 
-def build_sam(variant, image_size=None, seed=None):
-    """Build a network with fresh weights.
+def build_sam(variant, image_size=None, seed=None, draw_weights=True):
+    """Build a network, with fresh weights unless it is told that a file will bring them.
 
     Args:
         variant: a key of `VARIANTS`.
         image_size: side of the square input in pixels, a multiple of 64; None: the variant's own.
         seed: non-negative integer; equal seeds give equal weights. None: drawn from NumPy's global state.
+        draw_weights: False leaves every weight to `load_network`; drawing those of ViT-H takes two minutes.
 
     Returns:
         Sam
@@ -101,7 +104,8 @@ def build_sam(variant, image_size=None, seed=None):
         raise ValueError(f"unknown variant '{variant}'; did you mean '{near[0]}'? (all: {', '.join(VARIANTS)})")
     spec = VARIANTS[variant]
     image_size = spec.image_size if image_size is None else image_size
-    return build_sam_around(spec.image_encoder, spec.transformer_dim, spec.mlp_dim, image_size, variant, seed)
+    with contextlib.nullcontext() if draw_weights else no_init_parameters():
+        return build_sam_around(spec.image_encoder, spec.transformer_dim, spec.mlp_dim, image_size, variant, seed)
 
 
 def build_sam_around(image_encoder, transformer_dim, mlp_dim, image_size, variant, seed=None):
