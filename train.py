@@ -35,9 +35,11 @@ from src.distillation.distiller import FIRST_SLOTS, Distiller
 from src.modeling.build_sam import build_sam
 from src.modeling.precision import set_precision
 from src.modeling.sam import Sam
-from src.runtime import Runtime, init_runtime
-from src.training.loop import TrainLoop, count_steps
-from src.training.optimizer import build_optimizer
+from src.runtime import Runtime, code_version, init_runtime
+from src.training.batch_norm import set_batch_norm
+from src.training.loop import TrainLoop, count_steps, steps_per_epoch
+from src.training.optimizer import build_optimizer, scale_rates
+from src.training.ranks import RankAverage
 from src.training.step import TrainStep
 
 
@@ -74,17 +76,20 @@ def build_batches(config: Config, runtime: Runtime) -> Batches:
 def train(config: Config) -> int:
     """One run as configured -> exit code."""
     runtime = init_runtime(config.runtime)
-    if runtime.size > 1:
-        raise ValueError(f"training runs on one device, not on {runtime.size}: set runtime.distributed to false")
     precision = config.runtime.precision
     student = build_student(config.model, config.runtime.seed, precision)
     distiller = Distiller(student, build_teacher(config.model, precision), config.distill)
+    ranks = RankAverage(runtime.size, config.train.batch_norm == "local") if runtime.size > 1 else None
+    set_batch_norm(student, config.train.batch_norm, ranks)
     with build_batches(config, runtime) as batches:
-        total_steps = count_steps(len(batches), config.train.epochs, config.train.max_steps)
-        optimizer = build_optimizer(student, config.optim, total_steps, scale_loss=precision == "mixed_float16")
-        step = TrainStep(distiller, optimizer, config.optim.clip_norm)
+        each_epoch = steps_per_epoch(len(batches), config.train.accumulate_steps)
+        total_steps = count_steps(each_epoch, config.train.epochs, config.train.max_steps)
+        global_batch = config.data.batch_size * config.train.accumulate_steps * runtime.size
+        optimizer = build_optimizer(student, scale_rates(config.optim, global_batch), total_steps,
+                                    scale_loss=precision == "mixed_float16")
+        step = TrainStep(distiller, optimizer, config.optim.clip_norm, ranks)
         loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,
-                         {"config": config.to_yaml()})
+                         {"config": config.to_yaml(), "code": code_version()}, runtime.rank, runtime.size)
         stopped_by = loop.run()
         if batches.skipped.counts:
             print(f"data left out: {batches.skipped}", file=sys.stderr)

@@ -108,6 +108,7 @@ class OptimConfig:
     name: str = _one_of("adam", "adamw")
     learning_rate: float = _between(1e-12, 10)
     final_learning_rate: float = _between(0, 10)
+    reference_batch: int = _at_least(0)
     warmup_steps: int = _at_least(0)
     weight_decay: float = _between(0, 1)
     layer_decay: float = _between(0.01, 1)
@@ -120,6 +121,8 @@ class TrainConfig:
     epochs: int = _at_least(1)
     max_steps: int = _at_least(0)
     output_dir: str
+    accumulate_steps: int = _at_least(1)
+    batch_norm: str = _one_of("local", "sync", "frozen")
     resume: str
     log_every: int = _at_least(1)
     save_every: int = _at_least(1)

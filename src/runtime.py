@@ -21,8 +21,10 @@ import logging
 import os
 import platform
 import random
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict
 
 import mindspore as ms
@@ -32,6 +34,7 @@ from mindspore.communication import get_group_size, get_rank, init
 from src.config import RuntimeConfig
 
 LOG = logging.getLogger("tinysam")
+VERSION = "0.1.0"  # as in pyproject.toml
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
         ms.runtime.dispatch_threads_num(config.threads)
     rank, size = 0, 1
     if config.distributed:
+        if device == "CPU" and config.mode != "graph":
+            raise ValueError(f"runtime.mode is '{config.mode}' with several ranks on a CPU, which has collectives in "
+                             "graph mode only; use --runtime.mode=graph")
         init("hccl" if device == "Ascend" else "mccl")
         rank, size = get_rank(), get_group_size()
     random.seed(config.seed)
@@ -91,6 +97,19 @@ def set_up_logging(rank: int = 0, size: int = 1) -> None:
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     LOG.propagate = False
+
+
+def code_version() -> str:
+    """`git describe` of the checkout this file lies in, else the version of the package."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / ".git").exists():
+        try:
+            found = subprocess.run(["git", "-C", str(root), "describe", "--always", "--tags", "--dirty"], check=True,
+                                   capture_output=True, text=True, timeout=10)
+            return found.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            pass  # no git here, or a checkout it refuses to read
+    return VERSION
 
 
 def versions() -> Dict[str, str]:

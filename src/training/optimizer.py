@@ -20,6 +20,7 @@ the network is enough to go on exactly. Which weights decay, and layer-wise rate
 corrections are in Adam's step size and its eps stands beside the uncorrected root, as in MindSpore's fused kernel:
 against the textbook form eps is larger by 1/sqrt(1 - beta2^t).
 """
+import dataclasses
 import math
 from typing import Any, Optional, Sequence, Tuple
 
@@ -145,6 +146,21 @@ class Adam(nn.Cell):
                  gradients)
         ops.assign_add(self.state.step, Tensor(1, ms.int32))
         return rate
+
+
+def scale_rates(settings: Any, global_batch: int) -> Any:
+    """The `optim:` section with its rates scaled in proportion to the images of a step.
+
+    Args:
+        settings: dataclass with `learning_rate`, `final_learning_rate` and `reference_batch`; reference_batch 0 leaves
+            the rates alone.
+        global_batch: images of a step over all ranks and accumulated parts.
+    """
+    if not settings.reference_batch:
+        return settings
+    factor = global_batch / settings.reference_batch
+    return dataclasses.replace(settings, learning_rate=settings.learning_rate * factor,
+                               final_learning_rate=settings.final_learning_rate * factor)
 
 
 def build_optimizer(network: nn.Cell, settings: Any, total_steps: int, scale_loss: bool = False) -> Adam:

@@ -18,12 +18,13 @@ No value leaves the device inside a step. A step whose loss or gradient norm is 
 moments, the step counter, the running average, and the BatchNorm statistics too, which the forward pass has already
 moved by then and which are put back. Only the loss scale, where there is one, halves.
 """
-from typing import Tuple
+from typing import Optional, Tuple
 
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from src.training.parameter_groups import batch_norm_statistics
+from src.training.ranks import RankAverage
 
 EXTRA_NAMES = ("learning_rate", "grad_norm", "loss_scale", "skipped_in_a_row")
 
@@ -66,13 +67,16 @@ class TrainStep(nn.Cell):
         loss_cell: cell whose outputs are scalars, the first of which is minimised (a `Distiller`).
         optimizer: an `Adam` over the parameters to train; its state says whether there is a loss scale or an average.
         clip_norm: largest global gradient norm; 0: no clipping.
+        ranks: average over the ranks of a data parallel run, or None: this process is alone.
     """
 
-    def __init__(self, loss_cell: nn.Cell, optimizer: nn.Cell, clip_norm: float) -> None:
+    def __init__(self, loss_cell: nn.Cell, optimizer: nn.Cell, clip_norm: float,
+                 ranks: Optional[RankAverage] = None) -> None:
         super().__init__(auto_prefix=False)
         self.loss_cell = loss_cell
         self.optimizer = optimizer
         self.clip_norm = clip_norm
+        self.ranks = ranks
         self.loss_scale = optimizer.state.loss_scale
         self.average = optimizer.state.average
         self.statistics = ParameterTuple(batch_norm_statistics(loss_cell))
@@ -86,15 +90,34 @@ class TrainStep(nn.Cell):
         """One step.
 
         Args:
-            inputs: inputs of the loss cell.
+            inputs: inputs of the loss cell. With ranks the last one is a number of this rank's, and the loss cell gets
+                its mean over the ranks.
 
         Returns:
             [len(losses) + 4] float32: the losses in their order, then EXTRA_NAMES. The rate is 0 in a skipped step,
-            the norm is the one before clipping, the scale is the one the step ran with.
+            the norm is the one before clipping, the scale is the one the step ran with. With ranks all of this is the
+            mean over them, and one more value is above 0 where any of them wants to stop.
         """
         if self.statistics:
             self.map(_assign, self.statistics_before, self.statistics)
-        losses, gradients, scale = self._losses_and_gradients(inputs)
+        losses, gradients, scale = self.losses_and_gradients(inputs)
+        return self.update(losses, gradients, scale)
+
+    def update(self, losses: Tuple[Tensor, ...], gradients: Tuple[Tensor, ...], scale: Tensor) -> Tensor:
+        """What follows the gradient -> the result of `construct`.
+
+        Args:
+            losses: scalars of this process.
+            gradients: of this process, times `scale`, one per parameter of the optimizer.
+            scale: float32 scalar, the loss scale they were made with.
+        """
+        stop = ()
+        if self.ranks is not None:
+            gradients = self.ranks.of_gradients(gradients)
+            averaged = self.ranks(ops.stack(losses + (self.ranks.stop_wanted * 1.0,)))
+            losses, stop = ops.unstack(averaged[:-1]), (averaged[-1],)
+            if self.ranks.average_statistics and self.statistics:
+                self.map(_assign, self.statistics, self.ranks.of_statistics(self.statistics))
         norm = ops.sqrt(ops.sum(ops.stack(self.map(_square_sum, gradients)))) / scale
         finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(losses[0]))
         rate = ops.zeros((), ms.float32)
@@ -109,10 +132,12 @@ class TrainStep(nn.Cell):
             skipped = ops.assign_add(self.optimizer.state.skipped_in_a_row, Tensor(1, ms.int32))
         if self.loss_scale is not None:
             self.loss_scale(finite)
-        return ops.stack(losses + (rate, norm, scale, skipped.astype(ms.float32)))
+        return ops.stack(losses + (rate, norm, scale, skipped.astype(ms.float32)) + stop)
 
-    def _losses_and_gradients(self, inputs: Tuple[Tensor, ...]) -> Tuple:
-        """(losses, gradients times the scale, scale); without a loss scale the scale is 1."""
+    def losses_and_gradients(self, inputs: Tuple[Tensor, ...]) -> Tuple:
+        """(losses, gradients times the scale, scale) of this process; without a loss scale the scale is 1."""
+        if self.ranks is not None:
+            inputs = inputs[:-1] + (self.ranks(inputs[-1]),)
         if self.loss_scale is None:
             losses, gradients = self.gradient(*inputs)
             return losses, gradients, ops.ones((), ms.float32)
