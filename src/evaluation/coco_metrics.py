@@ -35,18 +35,15 @@ def mask_iou(segmentation, label):
     return float(coco_mask.iou([segmentation], [label], [0])[0, 0])
 
 
-def average_precision(image_ids, labels, results, max_detections=100):
-    """COCO mask AP.
+def coco_evaluation(image_ids, labels, results, max_detections=100):
+    """pycocotools' COCOeval, run and accumulated for masks.
 
     Args:
-        image_ids: the images that count.
-        labels: dicts with image_id, category_id, segmentation (compressed RLE), area (pixels), iscrowd. Masks that fall
-            on a crowd label count neither way.
-        results: COCO results dicts (image_id, category_id, segmentation, score).
-        max_detections: of each image and category, by score.
+        image_ids, labels, results, max_detections: as in `average_precision`.
 
     Returns:
-        dict of ap, ap50, ap75, ap_small, ap_medium, ap_large in 0..1; None where no label is of that kind.
+        COCOeval. Its `eval["precision"]` is [10 thresholds, 101 recalls, categories of the labels, 4 areas, 1] and
+        `eval["recall"]` the same without recalls; -1 where no label is of that kind.
     """
     sizes = {item["image_id"]: item["segmentation"]["size"] for item in [*results, *labels]}
     truth = COCO()
@@ -72,15 +69,44 @@ def average_precision(image_ids, labels, results, max_detections=100):
         evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # [thresholds, recalls, categories, areas, maxDets]; -1: no label
-    area_index = {name: index for index, name in enumerate(evaluation.params.areaRngLbl)}
-    thresholds = evaluation.params.iouThrs
+    return evaluation
 
-    def mean(part):
-        valid = part[part > -1]
-        return float(valid.mean()) if valid.size else None
 
-    every_area = precision[..., area_index["all"], 0]
-    scores = {"ap": mean(every_area), "ap50": mean(every_area[np.isclose(thresholds, 0.5)]),
-              "ap75": mean(every_area[np.isclose(thresholds, 0.75)])}
-    return {**scores, **{name: mean(precision[..., area_index[area], 0]) for name, area in AREAS.items()}}
+def mean_precisions(precision, params):
+    """Averages of a precision table [10 thresholds, 101 recalls, categories, 4 areas] over its entries other than -1.
+
+    Args:
+        precision: the table.
+        params: COCOeval's parameters, for the names of thresholds and areas.
+
+    Returns:
+        dict of ap, ap50, ap75, ap_small, ap_medium, ap_large in 0..1; None where no label is of that kind.
+    """
+    area_index = {name: index for index, name in enumerate(params.areaRngLbl)}
+    every_area = precision[..., area_index["all"]]
+    return {"ap": mean_valid(every_area), "ap50": mean_valid(every_area[np.isclose(params.iouThrs, 0.5)]),
+            "ap75": mean_valid(every_area[np.isclose(params.iouThrs, 0.75)]),
+            **{name: mean_valid(precision[..., area_index[area]]) for name, area in AREAS.items()}}
+
+
+def mean_valid(part):
+    """Mean of the entries above -1, or None where there are none."""
+    valid = part[part > -1]
+    return float(valid.mean()) if valid.size else None
+
+
+def average_precision(image_ids, labels, results, max_detections=100):
+    """COCO mask AP.
+
+    Args:
+        image_ids: the images that count.
+        labels: dicts with image_id, category_id, segmentation (compressed RLE), area (pixels), iscrowd. Masks that fall
+            on a crowd label count neither way.
+        results: COCO results dicts (image_id, category_id, segmentation, score).
+        max_detections: of each image and category, by score.
+
+    Returns:
+        dict of ap, ap50, ap75, ap_small, ap_medium, ap_large in 0..1; None where no label is of that kind.
+    """
+    evaluation = coco_evaluation(image_ids, labels, results, max_detections)
+    return mean_precisions(evaluation.eval["precision"][..., 0], evaluation.params)
