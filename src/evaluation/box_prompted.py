@@ -21,13 +21,10 @@ A mask's score is its detection's; with the labels' boxes, which have none, it i
 import time
 
 import numpy as np
-from tqdm import tqdm
 
-from src.data.images import ImageError
 from src.evaluation.coco_metrics import average_precision, mask_iou
+from src.evaluation.image_loop import evaluate_images, seconds_per_image
 from src.inference.mask_records import coco_result, encode_masks
-
-PHASES = ("encode", "decode", "post")
 
 
 def segment_boxes(predictor, image, prompts, prompt_batch):
@@ -59,7 +56,8 @@ def segment_boxes(predictor, image, prompts, prompt_batch):
     return segmentations, iou_predictions[rows, best].tolist(), seconds
 
 
-def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_batch=16, max_detections=100):
+def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_batch=16, max_detections=100,
+                   metric=average_precision):
     """Segment all boxes and score the masks.
 
     Args:
@@ -70,7 +68,8 @@ def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_bat
         log: a ResultsLog; images that it holds are not predicted again.
         skipped: SkipLog that counts unreadable images.
         prompt_batch: boxes decoded together.
-        max_detections: of each image and category, for AP.
+        max_detections: for AP.
+        metric: the AP; a function of (image_ids, labels, results, max_detections) that returns a dict of scores.
 
     Returns:
         (scores, results): scores as in `score_masks`; results, the COCO results dicts of all masks.
@@ -78,39 +77,30 @@ def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_bat
     Raises:
         ValueError: no image could be read.
     """
-    wanted = [image_id for image_id in prompts if image_id not in log.records]
-    for image_id in tqdm(wanted, desc="box prompts", unit="image", disable=None):
-        try:
-            image = dataset.read_image(image_id)
-        except ImageError as error:
-            skipped.add("unreadable images", error)
-            continue
-        record = {"image_id": image_id, "masks": [], "seconds": None}
-        if prompts[image_id]:
-            segmentations, ious, record["seconds"] = segment_boxes(predictor, image, prompts[image_id], prompt_batch)
-            record["masks"] = [
-                {"category_id": prompt.category_id, "annotation_id": prompt.annotation_id, "box": list(prompt.box),
-                 "score": prompt.score, "predicted_iou": iou, "segmentation": segmentation}
-                for prompt, segmentation, iou in zip(prompts[image_id], segmentations, ious)]
-        log.append(record)
-    records = [log.records[image_id] for image_id in prompts if image_id in log.records]
-    if not records:
-        raise ValueError(f"none of {len(prompts)} images could be evaluated; {skipped}")
-    return score_masks(records, labels, max_detections)
+    def evaluate_image(image_id, image):
+        if not prompts[image_id]:
+            return {"masks": [], "seconds": None}
+        segmentations, ious, seconds = segment_boxes(predictor, image, prompts[image_id], prompt_batch)
+        masks = [{"category_id": prompt.category_id, "annotation_id": prompt.annotation_id, "box": list(prompt.box),
+                  "score": prompt.score, "predicted_iou": iou, "segmentation": segmentation}
+                 for prompt, segmentation, iou in zip(prompts[image_id], segmentations, ious)]
+        return {"masks": masks, "seconds": seconds}
+
+    records = evaluate_images(dataset, list(prompts), log, skipped, evaluate_image, "box prompts")
+    return score_masks(records, labels, max_detections, metric)
 
 
-def score_masks(records, labels, max_detections=100):
+def score_masks(records, labels, max_detections=100, metric=average_precision):
     """Scores of predicted masks.
 
     Args:
         records: of the images that count: {"image_id", "masks", "seconds"} as `evaluate_boxes` logs them.
         labels: {image_id: [label]}.
-        max_detections: of each image and category, for AP.
+        max_detections, metric: as in `evaluate_boxes`.
 
     Returns:
-        scores: dict of images, masks, the APs of `average_precision`, mean_iou (over masks that belong to a label; None
-            where there are none) and seconds_per_image {phase: {"mean", "median"}}. The first image includes the
-            compilation of the graphs; the median does not feel it.
+        scores: dict of images, masks, what `metric` returns, mean_iou (over masks that belong to a label; None where
+            there are none) and `seconds_per_image`.
         results: COCO results dicts.
     """
     image_ids = [record["image_id"] for record in records]
@@ -126,9 +116,7 @@ def score_masks(records, labels, max_detections=100):
     timed = [record["seconds"] for record in records if record["seconds"]]
     return {
         "images": len(records), "masks": len(results),
-        **average_precision(image_ids, truth, results, max_detections),
+        **metric(image_ids, truth, results, max_detections),
         "mean_iou": float(np.mean(ious)) if ious else None,
-        "seconds_per_image": {phase: {"mean": float(np.mean([seconds[phase] for seconds in timed])),
-                                      "median": float(np.median([seconds[phase] for seconds in timed]))}
-                              for phase in PHASES} if timed else None,
+        "seconds_per_image": seconds_per_image(timed),
     }, results
