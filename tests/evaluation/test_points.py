@@ -116,7 +116,7 @@ def test_masks_are_fed_back_only_when_asked_for():
     painter = Painter((5, 12), confident=2)
     click_rounds(painter, [rle(5, 12, 8, 1, 11, 4), BAND], max_points=2, feed_mask=True)
     assert painter.calls[0][1] is None
-    assert painter.calls[1][1].shape == (2, 1, 5, 12) and (painter.calls[1][1] == 1).all()  # the chosen mask: everything
+    assert painter.calls[1][1].shape == (2, 1, 5, 12) and (painter.calls[1][1] == 1).all()  # all was chosen
 
 
 IMAGES = [{"id": number, "file_name": f"{number}.png", "height": 5, "width": 12} for number in (1, 2, 3)]

@@ -70,7 +70,7 @@ def test_click_goes_to_the_deeper_error():
     # All of the picture: the wrong ring around the label is one pixel wide, its first pixel is the corner.
     assert next_click(everything, label) == (0, 0, 0)
     assert next_click(label, label) is None
-    # Missed: the last column of the label (depth 1). Wrong: 3 x 3 pixels in the corner (depth 2), though fewer in touch.
+    # Missed: the last column of the label (depth 1). Wrong: 3 x 3 pixels in the corner (depth 2).
     mask = np.zeros((8, 8), bool)
     mask[5:8, 5:8] = True
     label = np.zeros((8, 8), bool)
