@@ -35,6 +35,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mindspore import Tensor  # noqa: E402
+from mindspore.nn.utils import no_init_parameters  # noqa: E402
 
 from src.checkpoint import load_network  # noqa: E402
 from src.config import Config, load_config  # noqa: E402
@@ -56,7 +57,8 @@ def build_encoder(config: Config) -> Tuple[Any, CacheMeta]:
     if model.teacher == "none" or not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}', model.teacher_checkpoint '{model.teacher_checkpoint}'; "
                          "embeddings need a teacher and its weights: give both")
-    teacher = build_sam(model.teacher, model.image_size, seed=0)
+    with no_init_parameters():  # drawing weights that are replaced at once takes two minutes for vit_h
+        teacher = build_sam(model.teacher, model.image_size)
     load_network(teacher, model.teacher_checkpoint)
     teacher.set_train(False)
     return teacher.image_encoder, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)
