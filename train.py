@@ -26,20 +26,24 @@ The paper's setting on eight devices is configs/distill_sa1b_8p.yaml. A run that
 losses.png and the checkpoints of the run.
 """
 import sys
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 from src.checkpoint import load_network
 from src.config import Config, ModelConfig, load_config
+from src.data.embedding_cache import EmbeddingCache, meta_of
 from src.data.loader import Batches, open_dataset
 from src.distillation.distiller import FIRST_SLOTS, Distiller
+from src.distillation.preview import Preview
 from src.modeling.build_sam import build_sam
 from src.modeling.precision import set_precision
 from src.modeling.sam import Sam
 from src.runtime import Runtime, code_version, init_runtime
 from src.training.batch_norm import set_batch_norm
+from src.training.freeze import freeze_parts
 from src.training.loop import TrainLoop, count_steps, steps_per_epoch
 from src.training.optimizer import build_optimizer, scale_rates
 from src.training.ranks import RankAverage
+from src.training.sheets import Sheets
 from src.training.step import TrainStep
 
 
@@ -63,14 +67,23 @@ def build_teacher(model: ModelConfig, precision: str) -> Optional[Sam]:
     return set_precision(teacher, precision)
 
 
-def build_batches(config: Config, runtime: Runtime) -> Batches:
+def build_distiller(config: Config, student: Sam) -> Tuple[Distiller, Optional[EmbeddingCache]]:
+    """The losses, and the stored embeddings where there are some: the teacher's encoder is let go of then."""
+    teacher = build_teacher(config.model, config.runtime.precision)
+    cache = None
+    if config.data.embedding_cache:
+        cache = EmbeddingCache(config.data.embedding_cache, meta_of(teacher, config.model.teacher_checkpoint))
+    return Distiller(student, teacher, config.distill, stored_embeddings=cache is not None), cache
+
+
+def build_batches(config: Config, runtime: Runtime, cache: Optional[EmbeddingCache]) -> Batches:
     """Fixed-shape batches of this rank."""
     data, image_size, seed = config.data, config.model.image_size, config.runtime.seed
     dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
                            image_size, data.min_mask_pixels)
     return Batches(dataset, image_size, data.prompts_per_image, FIRST_SLOTS + config.distill.max_rounds,
                    data.batch_size, data.box_share, data.box_jitter, data.flip_probability, data.scale_jitter, seed,
-                   runtime.rank, runtime.size, data.workers, data.min_mask_pixels)
+                   runtime.rank, runtime.size, data.workers, data.min_mask_pixels, cache)
 
 
 def train(config: Config) -> int:
@@ -78,10 +91,11 @@ def train(config: Config) -> int:
     runtime = init_runtime(config.runtime)
     precision = config.runtime.precision
     student = build_student(config.model, config.runtime.seed, precision)
-    distiller = Distiller(student, build_teacher(config.model, precision), config.distill)
+    freeze_parts(student, config.model.freeze)
+    distiller, cache = build_distiller(config, student)
     ranks = RankAverage(runtime.size, config.train.batch_norm == "local") if runtime.size > 1 else None
     set_batch_norm(student, config.train.batch_norm, ranks)
-    with build_batches(config, runtime) as batches:
+    with build_batches(config, runtime, cache) as batches:
         each_epoch = steps_per_epoch(len(batches), config.train.accumulate_steps)
         total_steps = count_steps(each_epoch, config.train.epochs, config.train.max_steps)
         global_batch = config.data.batch_size * config.train.accumulate_steps * runtime.size
@@ -89,7 +103,9 @@ def train(config: Config) -> int:
                                     scale_loss=precision == "mixed_float16")
         step = TrainStep(distiller, optimizer, config.optim.clip_norm, ranks)
         loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,
-                         {"config": config.to_yaml(), "code": code_version()}, runtime.rank, runtime.size)
+                         {"config": config.to_yaml(), "code": code_version()}, runtime.rank, runtime.size,
+                         Sheets(Preview(distiller), config.train.output_dir, config.train.sheet_every,
+                                config.runtime.seed))
         stopped_by = loop.run()
         if batches.skipped.counts:
             print(f"data left out: {batches.skipped}", file=sys.stderr)

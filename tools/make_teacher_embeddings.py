@@ -35,7 +35,6 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mindspore import Tensor  # noqa: E402
-from mindspore.nn.utils import no_init_parameters  # noqa: E402
 
 from src.checkpoint import load_network  # noqa: E402
 from src.config import Config, load_config  # noqa: E402
@@ -45,6 +44,7 @@ from src.data.images import normalise_and_pad  # noqa: E402
 from src.data.loader import open_dataset  # noqa: E402
 from src.data.workers import Workers  # noqa: E402
 from src.modeling.build_sam import build_sam  # noqa: E402
+from src.modeling.precision import set_precision  # noqa: E402
 from src.runtime import init_runtime  # noqa: E402
 
 LOG = logging.getLogger("tinysam")
@@ -57,10 +57,9 @@ def build_encoder(config: Config) -> Tuple[Any, CacheMeta]:
     if model.teacher == "none" or not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}', model.teacher_checkpoint '{model.teacher_checkpoint}'; "
                          "embeddings need a teacher and its weights: give both")
-    with no_init_parameters():  # drawing weights that are replaced at once takes two minutes for vit_h
-        teacher = build_sam(model.teacher, model.image_size)
+    teacher = build_sam(model.teacher, model.image_size, draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
-    teacher.set_train(False)
+    set_precision(teacher, config.runtime.precision).set_train(False)
     return teacher.image_encoder, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)
 
 

@@ -24,7 +24,7 @@ import logging
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import mindspore as ms
 import numpy as np
@@ -36,6 +36,7 @@ from src.training.accumulate import AccumulatedStep
 from src.training.progress import Progress, ScalarLog, plot_losses
 from src.training.ranks import RankMeeting, Share
 from src.training.run_checkpoints import RunCheckpoints
+from src.training.sheets import Sheets
 from src.training.step import EXTRA_NAMES
 
 LOG = logging.getLogger("tinysam")
@@ -116,6 +117,7 @@ class TrainLoop:
         max_rounds: as the distiller's.
         metadata: str -> str, int or float, stored with every checkpoint beside the position.
         rank, size: this process's place; only rank 0 writes and reports.
+        sheets: draws what the networks answer now and then, or None.
 
     Raises:
         ValueError: `output_dir` holds another run, the checkpoint to resume is not of this one, ranks start apart, or
@@ -123,13 +125,14 @@ class TrainLoop:
     """
 
     def __init__(self, train_step: nn.Cell, student: nn.Cell, batches: Any, settings: Any, seed: int, max_rounds: int,
-                 metadata: Mapping[str, Any], rank: int = 0, size: int = 1) -> None:
+                 metadata: Mapping[str, Any], rank: int = 0, size: int = 1, sheets: Optional[Sheets] = None) -> None:
         self.train_step = train_step
         self.student = student
         self.batches = batches
         self.settings = settings
         self.seed = seed
         self.max_rounds = max_rounds
+        self.sheets = sheets if rank == 0 else None
         self.share = Share(rank, size, settings.accumulate_steps)
         self.meeting = RankMeeting(rank, size)
         self.accumulated = None
@@ -172,6 +175,8 @@ class TrainLoop:
                         rate = progress.show(self.step, epoch, dict(zip(columns, values)))
                         if scalars is not None:
                             scalars.write(self.step, epoch, values, rate)
+                    if self.sheets is not None and self.sheets.due(self.step):
+                        self.sheets.write(self.step, parts[0])
                     if self.step % self.settings.save_every == 0:
                         self.checkpoints.save(self.step)
                         saved_at = self.step
