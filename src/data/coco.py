@@ -123,7 +123,7 @@ class CocoDataset:
 
     def _add_image(self, number, path, root, record, images, file_ids):
         try:
-            file_id, name = record["id"], record["file_name"]
+            file_id, name = record["id"], _file_name(record, root)
             size = int(record["height"]), int(record["width"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{path}: image lacks id, file_name, height or width: {str(record)[:70]}") from None
@@ -160,6 +160,16 @@ class CocoDataset:
             images[image_id].append(Annotation(
                 record.get("id", -1), record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
                 _xyxy(record.get("bbox")), area))
+
+
+def _file_name(record, root):
+    """A picture's file below `root`. LVIS states none, but an address that ends in split/name: split/name then, or name
+    where `root` has no such folder."""
+    if "file_name" in record or "coco_url" not in record:
+        return record["file_name"]
+    split, _, name = str(record["coco_url"]).rpartition("/")
+    split = split.rpartition("/")[2]
+    return f"{split}/{name}" if split and (root / split).is_dir() else name
 
 
 def load_coco_json(path):

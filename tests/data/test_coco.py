@@ -61,6 +61,24 @@ def test_reads_pictures_and_masks(tmp_path):
         dataset.annotations_of(9)
 
 
+def test_pictures_of_lvis_are_found_by_their_address(tmp_path):
+    """LVIS names no file; pictures of its validation part lie in COCO's training folder. A flat folder does as well."""
+    path = write_set(tmp_path, [annotation(1, 7), annotation(2, 8)])
+    content = json.loads(path.read_text())
+    for record in content["images"]:
+        record["coco_url"] = f"http://images.cocodataset.org/train2017/{record.pop('file_name')}"
+    path.write_text(json.dumps(content))
+    assert (CocoDataset([path]).read_image(8) == 8).all()
+    (tmp_path / "coco" / "train2017").mkdir(parents=True)
+    (tmp_path / "images" / "7.png").rename(tmp_path / "coco" / "train2017" / "7.png")
+    dataset = CocoDataset([path], [tmp_path / "coco"])
+    assert dataset.image_path(7) == tmp_path / "coco" / "train2017" / "7.png" and (dataset.read_image(7) == 7).all()
+    del content["images"][1]["coco_url"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="image lacks id, file_name, height or width"):
+        CocoDataset([path])
+
+
 def test_skips_with_a_count(tmp_path):
     path = write_set(tmp_path, [
         annotation(1, 7), annotation(2, 7, iscrowd=1), annotation(3, 99), annotation(4, 7, segmentation=[]),
