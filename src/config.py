@@ -143,12 +143,18 @@ class EmbeddingsConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    protocol: str = _one_of("box")
+    protocol: str = _one_of("box", "points", "everything")
     checkpoint: str
     annotations: str
     image_root: str
     boxes: str
     max_detections: int = _at_least(1)
+    metric: str = _one_of("coco", "lvis")
+    max_points: int = _at_least(1)
+    first_mask: str = _one_of("confident", "oracle", "single")
+    feed_mask: bool
+    modes: List[str] = _one_of("full", "hierarchical", "full_plain")
+    annotators: str = _one_of("together", "apart")
     prompt_batch: int = _at_least(1)
     limit: int = _at_least(0)
     output_dir: str

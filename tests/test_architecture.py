@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "distillation": {"modeling", "prompts"},
     "training": {"distillation", "data", "checkpoint"},
     "inference": {"modeling", "data", "prompts", "checkpoint"},
-    "evaluation": {"inference", "data", "prompts"},
+    "evaluation": {"inference", "data", "prompts", "checkpoint"},
 }
 
 
