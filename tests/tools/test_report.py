@@ -1,0 +1,115 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""tools/report.py on results as eval.py writes them."""
+import json
+
+import pytest
+from PIL import Image
+
+from tools.report import main
+
+SETTINGS = {"variant": "nano", "image_size": 256, "boxes_sha256": None, "max_detections": 100,
+            "first_mask": "confident"}
+COMMON = {"checkpoint": "student.ckpt", "annotations": "some/where/coco_val2017/instances.json", "settings": SETTINGS,
+          "command": "eval.py --eval.limit=3"}
+APS = {"ap": 0.25, "ap50": 0.5, "ap75": 0.125, "ap_small": None, "ap_medium": 0.1, "ap_large": 0.4}
+BOX = {**COMMON, **APS, "protocol": "box", "metric": "coco", "images": 3, "masks": 9, "mean_iou": 0.75,
+       "boxes_from": "ground_truth", "mask_choice": "highest predicted IoU of three masks",
+       "mask_score": "predicted IoU"}
+LVIS = {**BOX, "metric": "lvis", "ap_rare": 0.1, "ap_common": 0.2, "ap_frequent": None, "mean_iou": None,
+        "boxes_from": "far/vitdet.json", "settings": {**SETTINGS, "boxes_sha256": "0123456789abcdef" * 4}}
+POINTS = {**COMMON, "protocol": "points", "images": 3, "masks": 9, "miou": [0.5, 0.625, 0.75]}
+
+
+def mode(miou, seconds):
+    return {"miou": miou, "ar100": 0.2, "ar1000": 0.3, "masks_per_image": 40.0, "points_per_image": 1024.0,
+            "decoder_calls_per_image": 16.0, "seconds_per_image": {
+                phase: {"mean": value, "median": value}
+                for phase, value in (("encode", 0.5), ("decode", 1.0), ("other", 0.1), ("total", seconds))}}
+
+
+EVERYTHING = {**COMMON, "protocol": "everything", "images": 3, "labels": 9,
+              "modes": {"full": mode(0.8, 2.0), "hierarchical": mode(0.788, 0.9)}}
+
+
+def write(folder, **results):
+    for name, content in results.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "results.json").write_text(json.dumps(content))
+    return [str(folder / name) for name in results]
+
+
+def lines_of(folder, *arguments):
+    assert main([*arguments, "--output", str(folder)]) == 0
+    return (folder / "report.md").read_text().splitlines()
+
+
+def test_one_document_of_all_protocols(tmp_path):
+    arguments = write(tmp_path, boxes=BOX, lvis=LVIS, clicks=POINTS, all=EVERYTHING)
+    lines = lines_of(tmp_path / "out", *arguments)
+    network = "nano, 256 px | coco_val2017/instances.json"
+    aps = "0.250 | 0.500 | 0.125 | - | 0.100 | 0.400"
+    assert f"| boxes | {network} | 3 | of the labels | 100 | {aps} | 0.750 |" in lines
+    assert (f"| lvis | {network} | 3 | vitdet.json, sha256 0123456789ab | 100 | {aps}"
+            " | 0.100 | 0.200 | - | - |") in lines
+    assert f"| clicks | {network} | 9 | confident | 0.500 | 0.625 | 0.750 |" in lines
+    tail = "0.200 | 0.300 | 40.0 | 1024.0 | 16.0 | 0.500 | 1.000"
+    assert f"| all | {network} | full | 0.800 | 100.0% | {tail} | 2.000 | 100.0% |" in lines
+    assert f"| all | {network} | hierarchical | 0.788 | 98.5% | {tail} | 0.900 | 45.0% |" in lines
+    assert "- clicks: `eval.py --eval.limit=3`" in lines
+    for name in ("points.png", "everything.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.width > 300
+
+
+def test_figures_of_the_paper_are_marked(tmp_path):
+    lines = lines_of(tmp_path / "out", *write(tmp_path, boxes=BOX, all=EVERYTHING))
+    (tiny,) = [line for line in lines if line.startswith("| TinySAM (paper)")]
+    assert "COCO val2017 | all | ViTDet-H | - | 0.423 |" in tiny
+    assert sum("(paper" in line for line in lines if line.startswith("|")) == 4 + 2
+    hierarchical = [line for line in lines if "(paper, V100)" in line][1]
+    assert "| 0.606 | 98.8% |" in hierarchical and hierarchical.endswith("| 0.930 | 52.3% |")
+    widths = {line.count("|") for line in lines if line.startswith("| TinySAM (paper)") or line.startswith("| boxes")}
+    assert len(widths) == 1  # rows of the paper fill the same columns
+
+
+def test_only_what_is_there_is_shown(tmp_path):
+    lines = lines_of(tmp_path / "out", f"my student={write(tmp_path, clicks={**POINTS, 'miou': None, 'masks': 0})[0]}")
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Point prompts, mean IoU after 1, 2, ... points", "## Commands"]
+    assert any(line.startswith("| my student |") for line in lines)
+    assert not (tmp_path / "out" / "points.png").exists()
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "results.json: no such file; give a results.json of eval.py or its folder"),
+    ("{", "results.json: not a JSON file"),
+    ("[]", "results.json: not a results.json of eval.py"),
+    ('{"protocol": "box"}', "results.json: not a results.json of eval.py")])
+def test_other_files_are_refused(tmp_path, capsys, content, message):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    assert main([str(path), "--output", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_equal_names_are_refused(tmp_path, capsys):
+    first, = write(tmp_path / "a", run=BOX)
+    second, = write(tmp_path / "b", run=POINTS)
+    assert main([first, second, "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "report.py: two results are named 'run'; name them apart: NAME=PATH\n"
