@@ -37,10 +37,10 @@ class SyncBatchNorm(nn.Cell):
 
     def __init__(self, norm: nn.BatchNorm2d, ranks: RankAverage) -> None:
         super().__init__(auto_prefix=False)
-        self.gamma = norm.gamma
-        self.beta = norm.beta
         self.moving_mean = norm.moving_mean
         self.moving_variance = norm.moving_variance
+        self.gamma = norm.gamma
+        self.beta = norm.beta
         self.eps = norm.eps
         self.moving_share = norm.momentum  # of the new statistics: the cell keeps 1 - its argument
         self.ranks = ranks
@@ -95,6 +95,9 @@ def set_batch_norm(network: nn.Cell, how: str, ranks: Optional[RankAverage] = No
 def _replace(parent: nn.Cell, name: str, cell: nn.Cell) -> None:
     """Put a cell in the place of another; joining a parent would prefix its parameters' names again."""
     names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
-    setattr(parent, name, cell)
+    if isinstance(parent, (nn.SequentialCell, nn.CellList)):  # these run a list of their own
+        parent[list(parent.name_cells()).index(name)] = cell
+    else:
+        setattr(parent, name, cell)
     for parameter, old in names:
         parameter.name = old
