@@ -14,8 +14,8 @@
 # ============================================================================
 """Masks as records: run lengths, areas, boxes and the JSON of SAM (arXiv 2304.02643) and COCO.
 
-Every mask that leaves the program leaves it through here: the demo's JSON, the results of an evaluation, and later the
-masks of the everything mode. Run lengths are COCO's compressed RLE with `counts` as text, so that they fit into JSON.
+Every mask that leaves the program leaves it through here: the demo's JSON, the results of an evaluation, the masks of
+the everything mode. Run lengths are COCO's compressed RLE with `counts` as text, so that they fit into JSON.
 """
 import json
 
@@ -34,9 +34,37 @@ def encode_masks(masks):
     Returns:
         N dicts {"size": [H, W], "counts": text}.
     """
-    columns = np.asfortranarray(np.moveaxis(np.asarray(masks, dtype=np.uint8), 0, -1))  # [H, W, N], COCO's layout
+    return encode_transposed_masks(np.ascontiguousarray(np.asarray(masks, dtype=np.uint8).transpose(0, 2, 1)))
+
+
+def encode_transposed_masks(masks):
+    """`encode_masks` of [N, W, H] contiguous uint8 0/1: run lengths go down columns, so nothing is copied."""
     return [{"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-            for rle in coco_mask.encode(columns)]
+            for rle in coco_mask.encode(masks.transpose(2, 1, 0))]
+
+
+def decode_mask(rle):
+    """[H, W] bool of a compressed RLE."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+def uncompressed_rle(rle):
+    """{"size": [H, W], "counts": list} of a compressed RLE: lengths of runs down the columns, background first."""
+    pixels = coco_mask.decode(rle).ravel(order="F")
+    borders = np.flatnonzero(np.diff(pixels, prepend=np.uint8(0)))
+    return {"size": list(rle["size"]), "counts": np.diff(borders, prepend=0, append=len(pixels)).tolist()}
+
+
+def rle_boxes(rles):
+    """Boxes of compressed RLEs: [N, 4] int64 (x0, y0, x1, y1) in pixel edges, as `mask_box`."""
+    boxes = np.asarray(coco_mask.toBbox(rles), np.int64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def rle_areas(rles):
+    """Pixels of each compressed RLE: list of int."""
+    return [int(area) for area in coco_mask.area(rles)]
 
 
 def mask_box(mask):

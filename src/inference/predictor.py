@@ -63,6 +63,7 @@ class SamPredictor:
         sam.set_train(False)
         self.variant = sam.variant
         self.image_size = sam.image_size
+        self.sam = sam
         self._image_encoder = sam.image_encoder
         self._decoder = PromptDecoder(sam)
         self._decoder.set_train(False)
@@ -176,9 +177,13 @@ class SamPredictor:
         self._embeddings()
         height, width = self.original_size
         flat = np.ascontiguousarray(low_res_masks, np.float32).reshape((-1,) + low_res_masks.shape[-2:])
+        # The padding reads low-res pixels that nothing else reads: they are cut off first, but for two as a border.
+        ratio = self.image_size // self._mask_side
+        rows, columns = (min(self._mask_side, side // ratio + 2) for side in self.input_size)
         masks = np.empty((len(flat), height, width), np.float32 if return_logits else bool)
         for index, low_res_mask in enumerate(flat):
-            padded = cv2.resize(low_res_mask, (self.image_size, self.image_size), interpolation=cv2.INTER_LINEAR)
+            padded = cv2.resize(np.ascontiguousarray(low_res_mask[:rows, :columns]), (columns * ratio, rows * ratio),
+                                interpolation=cv2.INTER_LINEAR)
             cropped = np.ascontiguousarray(padded[:self.input_size[0], :self.input_size[1]])
             logits = cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
             masks[index] = logits if return_logits else logits > 0

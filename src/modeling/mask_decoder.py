@@ -113,8 +113,25 @@ class MaskDecoder(nn.Cell):
             low_res_masks [B, M, 4, 4h, 4w] (logits; mask 0 is the single-mask output), iou_predictions [B, M, 4],
             output_tokens [B, M, 5, C] (the IoU token, then the mask tokens).
         """
-        batch, prompts, slots, _ = sparse_prompt_embeddings.shape
+        batch, prompts, _, _ = sparse_prompt_embeddings.shape
         height, width = image_embeddings.shape[2:]
+        rows = batch * prompts
+        num_outputs = self.num_masks + 1
+        tokens, token_bias = self.first_tokens(sparse_prompt_embeddings, point_labels)
+        image_tokens = self.first_image_tokens(image_embeddings, dense_prompt_embeddings)
+        tokens, image_tokens = self.transformer(image_tokens, image_pe, tokens, token_bias)
+
+        output_tokens = tokens[:, :, :num_outputs, :]
+        flat_tokens = output_tokens.reshape(rows, num_outputs, self.transformer_dim)
+        upscaled = self.output_upscaling(image_tokens.reshape(-1, self.transformer_dim))
+        low_res_masks = self.mask_logits(upscaled, flat_tokens, height, width)
+        iou_predictions = self.iou_prediction_head(flat_tokens[:, 0, :])
+        return (low_res_masks.reshape(batch, prompts, self.num_masks, 4 * height, 4 * width),
+                iou_predictions.reshape(batch, prompts, self.num_masks), output_tokens)
+
+    def first_tokens(self, sparse_prompt_embeddings, point_labels):
+        """Output tokens and prompt embeddings: (tokens [B, M, 5+K, C], their bias as keys [B*M, 1, 1, 5+K])."""
+        batch, prompts, slots, _ = sparse_prompt_embeddings.shape
         rows = batch * prompts
         num_outputs = self.num_masks + 1
         learned = ops.concat((self.iou_token.embedding_table, self.mask_tokens.embedding_table), 0)
@@ -122,28 +139,33 @@ class MaskDecoder(nn.Cell):
         learned = ops.broadcast_to(learned.reshape(1, 1, num_outputs, -1), shape)
         tokens = self.concat_tokens((learned, sparse_prompt_embeddings))  # [B, M, 5+K, C]
         slot_bias = (point_labels == EMPTY_SLOT).astype(ms.float32).reshape(rows, 1, 1, slots) * UNSEEN
-        token_bias = ops.concat((ops.zeros((rows, 1, 1, num_outputs), ms.float32), slot_bias), -1)
+        return tokens, ops.concat((ops.zeros((rows, 1, 1, num_outputs), ms.float32), slot_bias), -1)
 
+    def first_image_tokens(self, image_embeddings, dense_prompt_embeddings):
+        """The image with the dense prompt as rows of channels: [B, M or 1, h*w, C]."""
+        batch, _, height, width = image_embeddings.shape
         image_tokens = ops.expand_dims(image_embeddings, 1) + dense_prompt_embeddings  # [B, M or 1, C, h, w]
-        image_tokens = image_tokens.reshape(batch, -1, self.transformer_dim, height * width).transpose(0, 1, 3, 2)
-        tokens, image_tokens = self.transformer(image_tokens, image_pe, tokens, token_bias)
+        return image_tokens.reshape(batch, -1, self.transformer_dim, height * width).transpose(0, 1, 3, 2)
 
-        output_tokens = tokens[:, :, :num_outputs, :]
-        flat_tokens = output_tokens.reshape(rows, num_outputs, self.transformer_dim)
-        low_res_masks = self._predict_masks(image_tokens, flat_tokens, height, width)
-        iou_predictions = self.iou_prediction_head(flat_tokens[:, 0, :])
-        return (low_res_masks.reshape(batch, prompts, self.num_masks, 4 * height, 4 * width),
-                iou_predictions.reshape(batch, prompts, self.num_masks), output_tokens)
+    def mask_logits(self, upscaled, output_tokens, height, width, first_mask=0):
+        """Dot product of every upscaled pixel with the vector each mask token makes.
 
-    def _predict_masks(self, image_tokens, output_tokens, height, width):
-        """Dot product of every upscaled pixel with the vector each mask token makes: [B*M*4, 4h, 4w]."""
+        Args:
+            upscaled: [N*h*w*16, C/8] of `output_upscaling`, N = B*M prompts in all.
+            output_tokens: [N, 5, C].
+            height, width: h and w.
+            first_mask: 0: all four masks; 1: the multimask outputs alone.
+
+        Returns:
+            [N * (4 - first_mask), 4h, 4w] logits.
+        """
         rows = output_tokens.shape[0]
-        upscaled = self.output_upscaling(image_tokens.reshape(-1, self.transformer_dim))
-        upscaled = upscaled.reshape(rows, height * width * 16, -1)
+        num_masks = self.num_masks - first_mask
         vectors = []
-        for i in range(self.num_masks):
+        for i in range(first_mask, self.num_masks):
             vectors.append(self.output_hypernetworks_mlps[i](output_tokens[:, i + 1, :]))
-        logits = self.mask_product(self.stack_masks(vectors), upscaled)  # [B*M, 4, 16*h*w]
+        upscaled = upscaled.reshape(rows, height * width * 16, -1)
+        logits = self.mask_product(self.stack_masks(vectors), upscaled)  # [N, masks, 16*h*w]
         # A pixel's place is (cell y, cell x, y and x in the first doubling, y and x in the second).
-        logits = logits.reshape(rows * self.num_masks, height, width, 2, 2, 2, 2).transpose(0, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(rows * self.num_masks, 4 * height, 4 * width)
+        logits = logits.reshape(rows * num_masks, height, width, 2, 2, 2, 2).transpose(0, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(rows * num_masks, 4 * height, 4 * width)

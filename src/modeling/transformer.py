@@ -114,18 +114,19 @@ class TwoWayAttentionBlock(nn.Cell):
 
     def construct(self, tokens, image_tokens, token_pe, image_pe, token_bias=None):
         """Shapes as in `TwoWayTransformer` -> (tokens [B, M, T, C], image_tokens [B, M, h*w, C])."""
-        if self.skip_first_layer_pe:
-            tokens = self.self_attn(tokens, tokens, tokens, token_bias)
-        else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens, token_bias)
-        tokens = self.norm1(tokens)
-
+        tokens = self.attend_to_itself(tokens, token_pe, token_bias)
         placed_image = image_tokens + image_pe
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image_tokens))
         tokens = self.norm3(tokens + self.mlp(tokens))
         to_image = self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens, token_bias)
         return tokens, self.norm4(image_tokens + to_image)
+
+    def attend_to_itself(self, tokens, token_pe, token_bias=None):
+        """Self-attention of the tokens with residual and norm: [B, M, T, C] -> [B, M, T, C]."""
+        if self.skip_first_layer_pe:
+            return self.norm1(self.self_attn(tokens, tokens, tokens, token_bias))
+        placed = tokens + token_pe
+        return self.norm1(tokens + self.self_attn(placed, placed, tokens, token_bias))
 
 
 class TwoWayTransformer(nn.Cell):
