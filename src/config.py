@@ -161,6 +161,25 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class EverythingConfig:
+    points_per_side: int = _at_least(1)
+    points_per_batch: int = _at_least(1)
+    pred_iou_thresh: float = _at_least(0)
+    stability_score_thresh: float = _between(0, 1)
+    stability_score_offset: float = _at_least(0)
+    box_nms_thresh: float = _between(0, 1)
+    crop_n_layers: int = _between(0, 4)
+    crop_nms_thresh: float = _between(0, 1)
+    crop_overlap_ratio: float = _between(0, 1)
+    crop_n_points_downscale_factor: int = _at_least(1)
+    min_mask_region_area: int = _at_least(0)
+    hierarchical: bool
+    coarse_ratio: float = _between(0, 1)
+    high_score_thresh: float
+    fast: bool
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. Only root scripts see it; packages get their section or plain values."""
     runtime: RuntimeConfig
@@ -171,6 +190,7 @@ class Config:
     train: TrainConfig
     embeddings: EmbeddingsConfig
     eval: EvalConfig
+    everything: EverythingConfig
 
     def to_yaml(self) -> str:
         """The resolved values as YAML text that `load_config` reads back to an equal Config."""
