@@ -148,6 +148,9 @@ def _draw_photo(axes: Axes, row: Row, window: Tuple[float, float, float, float])
     left, top, right, bottom = window
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linewidth=1.2))
     _draw_first_prompt(axes, row)
+    side = row.photo.shape[0]
+    axes.set_xlim(-0.5, side - 0.5)  # a frame on the border would else shrink the photo
+    axes.set_ylim(side - 0.5, -0.5)
 
 
 def _draw_mask(axes: Axes, photo: np.ndarray, mask: np.ndarray, color: str) -> None:

@@ -129,6 +129,7 @@ def test_panels_say_rounds_colours_and_scores():
               np.array([[21.5, 21.5], [0, 0], [37.5, 21.5], [0, 0]]), np.array([1, -1, 0, -2]))
     figure = draw_sheet([row], True, "step 3")
     assert [axes.get_title() for axes in figure.axes] == ["image 7", "label", "student, IoU 0.50", "teacher, IoU 0.00"]
+    assert figure.axes[0].get_xlim() == (-0.5, 63.5) and figure.axes[0].get_ylim() == (63.5, -0.5)
     texts = [[text for text in axes.texts] for axes in figure.axes]
     assert [len(found) for found in texts] == [0, 1, 1, 0]  # round 1 only; round 2 found no error
     assert texts[2][0].get_text() == "1" and texts[2][0].get_position() == (37.5, 21.5)
