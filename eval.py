@@ -12,15 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Evaluate a checkpoint: box-prompted instance segmentation on a COCO-format set (arXiv 2312.13789, section 4).
+"""Evaluate a checkpoint on a COCO-format set (arXiv 2312.13789, section 4); docs/evaluation.md describes the protocols.
 
     python eval.py --eval.checkpoint=output/train/student.ckpt --eval.annotations=data/val/instances.json
     python eval.py --config configs/eval_coco.yaml --eval.boxes=vitdet_h_boxes.json --eval.checkpoint=tinysam.ckpt
+    python eval.py --protocol points --eval.annotations=data/val/instances.json
+    python eval.py --protocol everything --eval.annotations=data/val/instances.json
 
-Prompts with the labels' own boxes (eval.boxes=ground_truth) or with a detector's. Prints COCO mask AP, mean IoU and the
-time per image; writes eval.output_dir/results.json (scores, settings, versions), masks.json (COCO results) and
-per_image.jsonl, from which an evaluation that was cut off continues.
+box: masks of the labels' boxes or a detector's, scored by COCO's or LVIS's AP and mean IoU. points: mean IoU after 1..9
+simulated clicks. everything: full grid and hierarchical strategy side by side. Prints a table; writes results.json
+(scores, settings, versions) and per_image.jsonl into eval.output_dir. An evaluation that was cut off continues from it.
 """
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -29,14 +32,34 @@ from src.checkpoint import read_metadata
 from src.config import load_config
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
-from src.evaluation.box_prompted import evaluate_boxes
-from src.evaluation.box_sources import detected_boxes, ground_truth_boxes, read_labels
+from src.evaluation.box_sources import read_labels
+from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol
 from src.evaluation.results_log import ResultsLog, file_sha256
+from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
 from src.inference.predictor import load_predictor, shipped_checkpoint
 from src.runtime import init_runtime, versions
 
-GROUND_TRUTH = "ground_truth"
+ALIASES = {"--protocol": "eval.protocol"}
+
+
+def open_inputs(section):
+    """Pictures and labels of the set that is evaluated."""
+    if not section.annotations:
+        raise ValueError("eval.annotations is empty; give a COCO-format JSON: --eval.annotations=FILE")
+    dataset = CocoDataset([section.annotations], [section.image_root] if section.image_root else (), only_usable=False)
+    skipped = SkipLog()
+    skipped.merge(dataset.skipped)
+    image_ids = dataset.image_ids[:section.limit or None]
+    return Inputs(dataset, image_ids, read_labels(section.annotations, dataset, image_ids, skipped), skipped)
+
+
+def open_protocol(config, inputs):
+    if config.eval.protocol == "box":
+        return BoxProtocol(config.eval, inputs)
+    if config.eval.protocol == "points":
+        return PointsProtocol(config.eval, inputs)
+    return EverythingProtocol(config.eval, inputs, EverythingSettings(**dataclasses.asdict(config.everything)))
 
 
 def open_predictor(config):
@@ -47,65 +70,40 @@ def open_predictor(config):
                                       metadata.get("image_size") or config.model.image_size)
 
 
-def settings_of(config, checkpoint, predictor, device):
-    """Everything the masks depend on; files by their hash."""
-    section = config.eval
-    detections = section.boxes != GROUND_TRUTH
-    return {"protocol": section.protocol, "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant,
-            "image_size": predictor.image_size, "annotations_sha256": file_sha256(section.annotations),
-            "boxes": "detections" if detections else GROUND_TRUTH,
-            "boxes_sha256": file_sha256(section.boxes) if detections else None,
-            "max_detections": section.max_detections, "prompt_batch": section.prompt_batch,
-            "device": device}
+def settings_of(config, protocol, checkpoint, predictor, device):
+    """Everything the predictions depend on; files by their hash."""
+    return {"protocol": config.eval.protocol, "checkpoint_sha256": file_sha256(checkpoint),
+            "variant": predictor.variant, "image_size": predictor.image_size,
+            "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device}
 
 
-def print_table(scores, skipped):
-    def line(name, value, unit=""):
-        print(f"  {name:<24}{'-' if value is None else value}{unit}")
-
-    for name in ("images", "masks"):
-        line(name, scores[name])
-    for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "mean_iou"):
-        title = "mean IoU" if name == "mean_iou" else f"mask AP{name[2:].replace('_', ' ')}"
-        line(title, None if scores[name] is None else f"{scores[name]:.3f}")
-    for phase, seconds in (scores["seconds_per_image"] or {}).items():
-        line(f"{phase} (median)", f"{1000 * seconds['median']:.1f}", " ms per image")
-    print(f"  {skipped}")
+def print_table(rows):
+    width = max([14, *(len(cell) + 2 for _, *cells in rows for cell in map(str, cells) if len(cells) > 1)])
+    for title, *cells in rows:
+        print("  " + (f"{title:<24}" + "".join(f"{cell!s:<{width}}" for cell in cells)).rstrip())
 
 
 def main(argv=None):
-    config = load_config(argv, usage=__doc__)
+    config = load_config(argv, usage=__doc__, aliases=ALIASES)
     section = config.eval
-    if not section.annotations:
-        raise ValueError("eval.annotations is empty; give a COCO-format JSON: --eval.annotations=FILE")
-    dataset = CocoDataset([section.annotations], [section.image_root] if section.image_root else (), only_usable=False)
-    skipped = SkipLog()
-    skipped.merge(dataset.skipped)
-    image_ids = dataset.image_ids[:section.limit or None]
-    labels = read_labels(section.annotations, dataset, image_ids, skipped)
-    if section.boxes == GROUND_TRUTH:
-        prompts = ground_truth_boxes(labels, dataset, skipped)
-    else:
-        prompts = detected_boxes(section.boxes, dataset, image_ids, section.max_detections, skipped)
-
+    inputs = open_inputs(section)
+    protocol = open_protocol(config, inputs)
     runtime = init_runtime(config.runtime)
     checkpoint, predictor = open_predictor(config)
-    settings = settings_of(config, checkpoint, predictor, runtime.device)
+    settings = settings_of(config, protocol, checkpoint, predictor, runtime.device)
     output = Path(section.output_dir)
     with ResultsLog(output / "per_image.jsonl", settings) as log:
-        scores, results = evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, section.prompt_batch,
-                                         section.max_detections)
-    print(f"{checkpoint} ({predictor.variant}, {predictor.image_size} px); {section.annotations}; {section.boxes}")
-    print_table(scores, skipped)
-    write_json(output / "masks.json", results)
+        scores = protocol.evaluate(predictor, log)
+    print(f"{checkpoint} ({predictor.variant}, {predictor.image_size} px); {section.annotations}; {section.protocol}")
+    print_table(protocol.rows(scores))
+    print(f"  {inputs.skipped}")
+    written = protocol.write(output, scores)
     write_json(output / "results.json", {
-        **scores, "checkpoint": checkpoint, "annotations": section.annotations, "boxes_from": section.boxes,
-        "mask_choice": "highest predicted IoU of three masks",
-        "mask_score": "predicted IoU" if section.boxes == GROUND_TRUTH else "the detection's score",
-        "settings": settings, "skipped": dict(skipped.counts),
+        "protocol": section.protocol, **scores, "checkpoint": checkpoint, "annotations": section.annotations,
+        "settings": settings, "skipped": dict(inputs.skipped.counts),
         "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)]),
         "versions": versions()})
-    print(f"wrote {output / 'results.json'} and {output / 'masks.json'}")
+    print(f"wrote {', '.join(str(path) for path in [output / 'results.json', *written])}")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,33 @@ def test_detections_prompt_by_their_boxes(monkeypatch, capsys, tmp_path, files):
     assert [mask["score"] for mask in json.loads((tmp_path / "out" / "masks.json").read_text())] == [0.25]
 
 
+def test_points_protocol_by_its_short_name(monkeypatch, capsys, tmp_path, files):
+    arguments = settings(files, tmp_path / "out", "--protocol", "points", "--eval.max_points=2", "--eval.limit=1")
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["protocol"] == "points" and results["settings"]["first_mask"] == "confident"
+    assert len(results["miou"]) == 2 and f"mean IoU, 2 points      {results['miou'][1]:.3f}" in out
+    assert (tmp_path / "out" / "points.png").is_file() and "points.png" in out
+    # Another protocol does not go on in this folder.
+    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", "--eval.limit=1"))
+    assert code == 2 and "holds results of other settings" in err
+
+
+def test_everything_protocol_side_by_side(monkeypatch, capsys, tmp_path, files):
+    arguments = settings(files, tmp_path / "out", "--protocol", "everything", "--everything.points_per_side=2",
+                         "--everything.points_per_batch=4", "--everything.coarse_ratio=0.5", "--eval.limit=1")
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["modes"]) == ["full", "hierarchical"]
+    assert results["modes"]["full"]["points_per_image"] == 4
+    assert results["settings"]["everything.points_per_side"] == 2
+    assert "full hierarchical hierarchical / full mean IoU of best mask" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("arguments, message", [
+    (["--protocol=boxes"], "command line: 'eval.protocol' is 'boxes'; it must be one of box, points, everything"),
     ([], "eval.annotations is empty; give a COCO-format JSON: --eval.annotations=FILE"),
     (["--eval.annotations=none.json"], "none.json: no such annotation file"),
     (["--eval.anotations=x"], "command line: unknown key 'eval.anotations'; did you mean 'eval.annotations'?"),

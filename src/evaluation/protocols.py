@@ -137,7 +137,7 @@ class EverythingProtocol:
         self._annotators = read_annotators(section.annotations) if section.annotators == "apart" else None
         self.settings = {"modes": list(section.modes), "annotators": section.annotators,
                          **{f"everything.{name}": value for name, value in vars(everything).items()
-                            if name not in ("hierarchical", "fast", "output_mode")}}
+                            if name not in ("hierarchical", "output_mode")}}
 
     def evaluate(self, predictor, log):
         dataset, image_ids, labels, skipped = self.inputs
