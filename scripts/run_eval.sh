@@ -15,16 +15,14 @@
 # ============================================================================
 # Evaluate a checkpoint on a COCO-format set. Further arguments go to eval.py (`python eval.py --help`).
 # Usage: bash scripts/run_eval.sh CHECKPOINT ANNOTATIONS [BOXES_JSON] [--eval.limit=100 ...]
-set -euo pipefail
-if [[ $# -lt 2 || ! -f $1 || ! -f $2 ]]; then
-    echo "usage: bash scripts/run_eval.sh CHECKPOINT ANNOTATIONS [BOXES_JSON] [--section.key=value ...]; both must exist" >&2
-    exit 2
-fi
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[[ $# -ge 2 && -f $1 && -f $2 ]] ||
+    refuse "usage: bash scripts/run_eval.sh CHECKPOINT ANNOTATIONS [BOXES_JSON] [--section.key=value ...]; both must exist"
 arguments=("--eval.checkpoint=$(realpath "$1")" "--eval.annotations=$(realpath "$2")")
 shift 2
 if [[ $# -gt 0 && $1 != --* ]]; then
     arguments+=("--eval.boxes=$(realpath "$1")")
     shift
 fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec "${PYTHON:-python}" eval.py "${arguments[@]}" "$@"
+cd "$ROOT"
+exec "$(find_python)" eval.py "${arguments[@]}" "$@"

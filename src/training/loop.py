@@ -158,6 +158,8 @@ class TrainLoop:
             DivergedError: see MAX_SKIPPED_IN_A_ROW.
         """
         columns = NAMES + EXTRA_NAMES
+        if self.step == 0 and self.checkpoints.writes:  # what the run began with, to be judged beside its end
+            save_network(self.output_dir / "student_start.ckpt", self.student, {**self.metadata, "step": 0})
         stopping, saved_at = False, None
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopSignal())
