@@ -137,7 +137,8 @@ def test_a_stopped_run_resumes_to_the_same_numbers(tmp_path, stop_at):
     assert len(rows(whole)) == 1 + 9
     np.testing.assert_array_equal(resumed.student.w.asnumpy(), uninterrupted.student.w.asnumpy())
     assert (parts / "student.ckpt").exists()
-    np.testing.assert_array_equal(read_weights(parts / "student_start.ckpt")["w"], np.linspace(-1, 1, 4, dtype=np.float32))
+    start = read_weights(parts / "student_start.ckpt")["w"]
+    np.testing.assert_array_equal(start, np.linspace(-1, 1, 4, dtype=np.float32))
 
 
 def test_resuming_further_back_repeats_the_rows_and_drops_what_came_later(tmp_path):
