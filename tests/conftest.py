@@ -33,7 +33,7 @@ def mode(request):
 
 @pytest.fixture(scope="session")
 def data_root():
-    """Folder of the curated data set (environment variable TINYSAM_DATA); tests that need it say so when it is absent."""
+    """Folder of the curated data set (environment variable TINYSAM_DATA); a test that needs it says so without it."""
     root = Path(os.environ.get("TINYSAM_DATA", ""))
     if not os.environ.get("TINYSAM_DATA") or not (root / "eval").is_dir():
         pytest.skip("needs the curated data set: set TINYSAM_DATA to its folder (the one that holds train/ and eval/)")
