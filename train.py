@@ -94,7 +94,7 @@ def train(config: Config) -> int:
     freeze_parts(student, config.model.freeze)
     distiller, cache = build_distiller(config, student)
     ranks = RankAverage(runtime.size, config.train.batch_norm == "local") if runtime.size > 1 else None
-    set_batch_norm(student, config.train.batch_norm, ranks)
+    set_batch_norm(student, config.train.batch_norm, ranks.mean if ranks else None)
     with build_batches(config, runtime, cache) as batches:
         each_epoch = steps_per_epoch(len(batches), config.train.accumulate_steps)
         total_steps = count_steps(each_epoch, config.train.epochs, config.train.max_steps)

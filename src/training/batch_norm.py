@@ -24,7 +24,7 @@ from typing import Optional
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.training.ranks import RankAverage
+from src.training.ranks import RankMean
 
 
 class SyncBatchNorm(nn.Cell):
@@ -32,10 +32,10 @@ class SyncBatchNorm(nn.Cell):
 
     Args:
         norm: the cell it replaces.
-        ranks: average over the ranks.
+        rank_mean: over the ranks.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, ranks: RankAverage) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, rank_mean: RankMean) -> None:
         super().__init__(auto_prefix=False)
         self.moving_mean = norm.moving_mean
         self.moving_variance = norm.moving_variance
@@ -43,17 +43,17 @@ class SyncBatchNorm(nn.Cell):
         self.beta = norm.beta
         self.eps = norm.eps
         self.moving_share = norm.momentum  # of the new statistics: the cell keeps 1 - its argument
-        self.ranks = ranks
+        self.rank_mean = rank_mean
 
     def construct(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape and type; computed in float32."""
         kind = x.dtype
         x = x.astype(ms.float32)
         if self.training:
-            mean = self.ranks(ops.mean(x, (0, 2, 3)))
+            mean = self.rank_mean(ops.mean(x, (0, 2, 3)))
             centred = x - mean.reshape(1, -1, 1, 1)
-            variance = self.ranks(ops.mean(ops.square(centred), (0, 2, 3)))
-            count = x.shape[0] * x.shape[2] * x.shape[3] * self.ranks.size
+            variance = self.rank_mean(ops.mean(ops.square(centred), (0, 2, 3)))
+            count = x.shape[0] * x.shape[2] * x.shape[3] * self.rank_mean.size
             unbiased = ops.stop_gradient(variance) * (count / max(1, count - 1))
             self._move(self.moving_mean, ops.stop_gradient(mean))
             self._move(self.moving_variance, unbiased)
@@ -67,13 +67,13 @@ class SyncBatchNorm(nn.Cell):
         ops.assign(moving, moving + self.moving_share * (value - moving))
 
 
-def set_batch_norm(network: nn.Cell, how: str, ranks: Optional[RankAverage] = None) -> int:
+def set_batch_norm(network: nn.Cell, how: str, rank_mean: Optional[RankMean] = None) -> int:
     """Choose what the BatchNorms of a network normalise with in training.
 
     Args:
         network: the student; names of its parameters stay. BatchNorms that are frozen already stay frozen.
         how: local | sync | frozen.
-        ranks: average over the ranks; None: this process is alone, and sync is local.
+        rank_mean: over the ranks; None: this process is alone, and sync is local.
 
     Returns:
         Number of cells changed.
@@ -86,8 +86,8 @@ def set_batch_norm(network: nn.Cell, how: str, ranks: Optional[RankAverage] = No
             if how == "frozen":
                 cell.use_batch_statistics = False  # holds whatever set_train says
                 changed += 1
-            elif how == "sync" and ranks is not None:
-                _replace(parent, name, SyncBatchNorm(cell, ranks))
+            elif how == "sync" and rank_mean is not None:
+                _replace(parent, name, SyncBatchNorm(cell, rank_mean))
                 changed += 1
     return changed
 

@@ -40,6 +40,23 @@ def _all_reduce(group: int = 0) -> ops.Primitive:
     return all_reduce
 
 
+class RankMean(nn.Cell):
+    """Mean of a tensor over the ranks. It has no parameter, so it may live inside a network.
+
+    Args:
+        size: number of ranks.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.size = size
+        self.all_reduce = _all_reduce()
+
+    def construct(self, value: Tensor) -> Tensor:
+        """Any shape -> the same on every rank."""
+        return self.all_reduce(value) / self.size
+
+
 class RankAverage(nn.Cell):
     """Means over the ranks; every rank calls it at the same place and gets the same numbers.
 
@@ -53,14 +70,14 @@ class RankAverage(nn.Cell):
         self.size = size
         self.average_statistics = average_statistics
         self.stop_wanted = Parameter(Tensor(0.0, ms.float32), name="stop_wanted", requires_grad=False)
-        self.all_reduce = _all_reduce()
+        self.mean = RankMean(size)
         self.all_reduce_gradients = _all_reduce(FUSED_GRADIENTS)
         self.all_reduce_statistics = _all_reduce(FUSED_STATISTICS)
         self.map = ops.HyperMap()
 
     def construct(self, value: Tensor) -> Tensor:
         """Mean of a tensor over the ranks."""
-        return self.all_reduce(value) / self.size
+        return self.mean(value)
 
     def of_gradients(self, gradients: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:
         """Mean of each gradient."""

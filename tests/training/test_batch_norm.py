@@ -24,7 +24,7 @@ CHANNELS = 3
 
 
 class Alone(nn.Cell):
-    """What a RankAverage does with one rank."""
+    """What a RankMean does with one rank."""
 
     def __init__(self):
         super().__init__(auto_prefix=False)
