@@ -22,6 +22,8 @@ os.environ.setdefault("GLOG_v", "3")
 import mindspore as ms  # noqa: E402
 import pytest  # noqa: E402
 
+ms.set_device("CPU")  # before the first kernel: root scripts that run inside a test set it again, which then is allowed
+
 
 @pytest.fixture(params=["graph", "pynative"])
 def mode(request):
