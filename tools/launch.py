@@ -98,14 +98,11 @@ class Job:
         environment: of the processes.
         log_dir: msrun's.
         ranks: ranks of this node.
-        own_scheduler: the job's scheduler is the one of this node.
     """
 
-    def __init__(self, command: Sequence[str], environment: Dict[str, str], log_dir: Path, ranks: range,
-                 own_scheduler: bool) -> None:
+    def __init__(self, command: Sequence[str], environment: Dict[str, str], log_dir: Path, ranks: range) -> None:
         self.log_dir = log_dir
         self.ranks = ranks
-        self.own_scheduler = own_scheduler
         self.workers: Dict[int, int] = {}  # process -> rank
         self.failed: Dict[int, int] = {}  # rank -> exit code, negative: the signal that ended it
         self.stopped_by = 0
@@ -138,8 +135,9 @@ class Job:
             return 128 + self.stopped_by
         if self.failed:
             return 2 if set(self.failed.values()) == {2} else 1
-        # Two nodes on one machine start a scheduler each; the second finds the port taken, and nobody needs it.
-        return 0 if code == 0 or (self.scheduler_failed and not self.own_scheduler) else 1
+        # msrun looks at its scheduler when all ranks have ended well. Two nodes on one machine start one each: the
+        # second finds the port taken, and nobody needs it.
+        return 0 if code == 0 or self.scheduler_failed else 1
 
     def stop(self, number: int, _: Any = None) -> None:
         """Ask the ranks to finish their step, save and leave; at the second call end them."""
@@ -234,8 +232,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("launch.py: no program 'msrun' beside this Python; install requirements.txt", file=sys.stderr)
         return 2
     first = arguments.node_rank * devices
-    job = Job(msrun_command(arguments, devices), environment, Path(arguments.log_dir),
-              range(first, first + devices), arguments.node_rank == 0)
+    job = Job(msrun_command(arguments, devices), environment, Path(arguments.log_dir), range(first, first + devices))
     before = {number: signal.signal(number, job.stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = job.watch()
