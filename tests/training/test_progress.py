@@ -63,6 +63,7 @@ def test_the_line_of_a_step(monkeypatch, caplog):
     monkeypatch.setattr("src.training.progress.time.monotonic", lambda: next(clock))
     logger = logging.getLogger("tinysam")
     monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])  # what root scripts of other tests have left there
     with caplog.at_level(logging.INFO, logger="tinysam"), Progress(1000, 0) as progress:
         for _ in range(5):
             progress.count(4)
