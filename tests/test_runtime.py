@@ -14,9 +14,15 @@
 # ============================================================================
 """Start-up: the device that answers, the seeds, the instruction-set cap. Each case in a process of its own."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from src.config import build_config
+from src.runtime import VERSION, code_version, init_runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,3 +59,29 @@ def test_a_wanted_ascend_that_is_not_here_is_an_error():
         assert start("ascend").stdout.startswith("Ascend")
     else:
         assert "runtime.device is 'ascend' but MindSpore finds no Ascend device here" in start("ascend").stderr
+
+
+def test_ranks_in_pynative_on_a_cpu_are_refused():
+    with pytest.raises(ValueError, match="^runtime.mode is 'pynative' with several ranks on a CPU, which has "
+                                         "collectives in graph mode only; use --runtime.mode=graph$"):
+        init_runtime(build_config({"runtime.device": "cpu", "runtime.mode": "pynative",
+                                   "runtime.distributed": True}).runtime)
+
+
+def test_the_version_of_the_code_is_the_checkouts_or_the_packages(tmp_path):
+    """A copy of src without .git has the package's version, which pyproject.toml states too; a commit has its own."""
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    for name in ("__init__.py", "runtime.py", "config.py"):
+        (tmp_path / "src").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "src" / name, tmp_path / "src" / name)
+    ask = [sys.executable, "-c", "from src.runtime import code_version; print(code_version())"]
+
+    def version():
+        return subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert version() == VERSION
+    if shutil.which("git"):
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+        for words in (["init", "-q"], ["add", "src"], ["commit", "-q", "-m", "one"], ["tag", "v9"]):
+            subprocess.run([*git, *words], check=True)
+        assert version() == "v9"
+    assert code_version()
