@@ -34,4 +34,4 @@ for weights in student_start student; do
     "$python" eval.py --config configs/quick_start.yaml --eval.checkpoint=$out/student/$weights.ckpt --eval.output_dir=$out/eval_$weights
 done
 echo "== 5/5 a picture"
-"$python" demo.py --image $out/data/val/images/000003.png --box 10,10,80,80 --checkpoint $out/student/student.ckpt --output $out/mask.png
+"$python" demo.py --image $out/data/val/images/000007.png --box 19,34,91,101 --box 84,35,136,79 --checkpoint $out/student/student.ckpt --output $out/mask.png
