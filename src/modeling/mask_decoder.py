@@ -134,10 +134,12 @@ class MaskDecoder(nn.Cell):
         batch, prompts, slots, _ = sparse_prompt_embeddings.shape
         rows = batch * prompts
         num_outputs = self.num_masks + 1
-        learned = ops.concat((self.iou_token.embedding_table, self.mask_tokens.embedding_table), 0)
-        shape = (batch, prompts, num_outputs, self.transformer_dim)
-        learned = ops.broadcast_to(learned.reshape(1, 1, num_outputs, -1), shape)
-        tokens = self.concat_tokens((learned, sparse_prompt_embeddings))  # [B, M, 5+K, C]
+        tokens = self.concat_tokens((  # [B, M, 5+K, C]
+            ops.broadcast_to(self.iou_token.embedding_table.reshape(1, 1, 1, -1),
+                             (batch, prompts, 1, self.transformer_dim)),
+            ops.broadcast_to(self.mask_tokens.embedding_table.reshape(1, 1, self.num_masks, -1),
+                             (batch, prompts, self.num_masks, self.transformer_dim)),
+            sparse_prompt_embeddings))
         slot_bias = (point_labels == EMPTY_SLOT).astype(ms.float32).reshape(rows, 1, 1, slots) * UNSEEN
         return tokens, ops.concat((ops.zeros((rows, 1, 1, num_outputs), ms.float32), slot_bias), -1)
 

@@ -84,8 +84,8 @@ class PromptEncoder(nn.Cell):
         centres = (np.arange(grid_size, dtype=np.float32) + 0.5) / grid_size
         grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
         self.grid_positions = Tensor(np.stack([grid_x, grid_y], -1).reshape(-1, 2))
-        self.empty_row = Tensor(np.zeros((1, embed_dim), np.float32))
-        self.concat_rows = ops.Concat(0)
+        self.empty_row = Tensor(np.zeros((embed_dim,), np.float32))
+        self.stack_rows = ops.Stack(0)
 
     def construct(self, point_coords, point_labels, mask_input=None):
         """Embed M prompts of each of B images.
@@ -118,10 +118,13 @@ class PromptEncoder(nn.Cell):
         # + 0.5: a coordinate names a pixel, the encoding wants its centre. Selecting before encoding keeps garbage out.
         positions = (point_coords.reshape(-1, 2) + 0.5) / self.image_size
         positions = ops.select(ops.broadcast_to(is_point, positions.shape), positions, ops.zeros_like(positions))
-        label_rows = self.concat_rows((
-            self.empty_row, self.not_a_point_embed.embedding_table,
-            self.point_embeddings[0].embedding_table, self.point_embeddings[1].embedding_table,
-            self.point_embeddings[2].embedding_table, self.point_embeddings[3].embedding_table))  # row = label + 2
+        # Reshaped, because parameters that are concatenated as they are make a step with a loop compile for minutes:
+        # each such place multiplies the time that the framework takes to order reads and writes.
+        label_rows = self.stack_rows((
+            self.empty_row, self.not_a_point_embed.embedding_table.reshape(-1),
+            self.point_embeddings[0].embedding_table.reshape(-1), self.point_embeddings[1].embedding_table.reshape(-1),
+            self.point_embeddings[2].embedding_table.reshape(-1), self.point_embeddings[3].embedding_table.reshape(-1),
+        ))  # row = label + 2
         encodings = self.pe_layer(positions) * is_point.astype(ms.float32)
         embeddings = encodings + ops.gather(label_rows, labels - EMPTY_SLOT, 0)
         return embeddings.reshape(batch, prompts, slots, self.embed_dim)
