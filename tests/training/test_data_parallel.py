@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.checkpoint import read_metadata, read_weights
+from src.checkpoint import newest_state, read_metadata, read_weights
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = str(Path(__file__).with_name("train_tiny.py"))
@@ -81,7 +81,8 @@ def wait_for(path, process, seconds=240):
 def one_process(tmp_path_factory):
     """Folder of the run that one process makes with batch 2."""
     folder = tmp_path_factory.mktemp("one")
-    done = subprocess.run([sys.executable, SCRIPT, *SETTINGS, "--data.batch_size=2", f"--train.output_dir={folder}"],
+    done = subprocess.run([sys.executable, SCRIPT, *SETTINGS, "--data.batch_size=2", f"--train.output_dir={folder}",
+                           "--train.save_every=1", "--train.keep_last=9"],
                           cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -115,3 +116,22 @@ def test_two_processes_equal_one_also_when_a_rank_was_killed(one_process, tmp_pa
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], atol=1e-5, err_msg=name)
     assert read_metadata(tmp_path / "student.ckpt")["global_batch"] == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_same_step_of_all_ranks_and_statistics_are_averaged(one_process, tmp_path):
+    """Under `local` a rank's moving mean moves towards its own batch's mean. Batches are of one size, so in the first
+    step, where all weights are equal still, the ranks' average is that of the whole batch."""
+    running = launch(tmp_path, "--train.batch_norm=local", "--train.save_every=1", TINY_PAUSE="0.7")
+    wait_for(tmp_path / "step_00000001.ckpt", running)
+    first = read_weights(tmp_path / "step_00000001.ckpt")["image_encoder.1.running_mean"]
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    step = read_metadata(newest_state(tmp_path))["step"]
+    assert 1 <= step < STEPS
+    assert f"after step {step} of {STEPS}; --resume auto goes on from here" in said[0]
+    assert not (tmp_path / "student.ckpt").exists()
+    whole = read_weights(one_process / "step_00000001.ckpt")["image_encoder.1.running_mean"]
+    assert np.abs(whole).max() > 1e-3
+    np.testing.assert_allclose(first, whole, atol=1e-6)
