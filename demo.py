@@ -12,88 +12,94 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Segment what a click or a box points at, on one image, and draw it.
+"""Segment what a click or a box points at, or everything, and draw it.
 
     python demo.py --image photo.jpg --point 320,240                           one object by a click
     python demo.py --image photo.jpg --point 320,240 --point 50,60,0           ... without what lies at (50, 60)
     python demo.py --image photo.jpg --box 40,30,300,420                       one object by its box
     python demo.py --image photo.jpg --box 40,30,300,420 --box 310,0,600,420   several objects
     python demo.py --image photo.jpg --point 320,240 --all-masks               the three candidates side by side
+    python demo.py --image photo.jpg --everything                              all objects, hierarchical points
+    python demo.py --image folder/ --everything --full-grid                    every picture of a folder, all points
+    python demo.py --video clip.mp4 --every 10 --everything                    every tenth frame
 
 All coordinates are pixels of the image, upright as its EXIF flag says. The network predicts three masks of each prompt;
-the one with the highest predicted IoU is kept (arXiv 2312.13789, section 4).
+the one with the highest predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything are those of
+default_config.yaml, written as everywhere: --everything.pred_iou_thresh=0.8.
 """
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from src.config import build_config
+from src.config import load_config
 from src.data.images import read_image
+from src.inference.everything import EverythingGenerator, EverythingSettings
+from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record, write_json
 from src.inference.predictor import load_predictor, shipped_checkpoint
-from src.inference.visualize import draw_overlay, side_by_side, write_png
+from src.inference.visualize import draw_candidates, write_png
+from src.prompts.from_text import parse_prompts
 from src.runtime import init_runtime
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", required=True, help="a picture file")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--image", help="a picture file; with --everything also a folder")
+    parser.add_argument("--video", help="a video file, with --everything")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame of the video")
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[,LABEL]",
                         help="a click, LABEL 1 (default) on the object, 0 beside it; repeat for more on one object")
     parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1",
                         help="a box around an object; repeat for more objects")
     parser.add_argument("--checkpoint", help="weights; default: the checkpoint in checkpoints/")
-    parser.add_argument("--output", help="the picture to write (PNG); default: output/demo/NAME_masks.png")
+    parser.add_argument("--output", help="the picture to write (PNG); default: output/demo/NAME_masks.png. "
+                                         "With --everything: the folder of pictures and JSONs; default: output/demo")
     parser.add_argument("--json", help="also write the masks as run lengths to this file")
     parser.add_argument("--all-masks", action="store_true", help="show all three candidates, not the best alone")
+    parser.add_argument("--everything", action="store_true", help="segment everything, without prompts")
+    plan = parser.add_mutually_exclusive_group()
+    plan.add_argument("--hierarchical", action="store_true", help="few points first, more where needed (the default)")
+    plan.add_argument("--full-grid", action="store_true", help="all points of the grid")
+    parser.add_argument("--points-per-side", type=int, metavar="N", help="of the grid; default: 32")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "ascend"))
     parser.add_argument("--mode", default="graph", choices=("graph", "pynative"))
-    return parser.parse_args(argv)
+    return parser.parse_known_args(argv)
 
 
-def read_prompts(arguments):
-    """(boxes [N, 4] or None, point_coords [1, K, 2] or None, point_labels [1, K] or None) of the command line."""
-    def numbers(option, text, counts, pattern):
-        try:
-            values = [float(part) for part in text.split(",")]
-        except ValueError:
-            values = []
-        if len(values) not in counts:
-            raise ValueError(f"--{option} {text} is not understood; write --{option} {pattern}")
-        return values
-
-    points = [numbers("point", text, (2, 3), "X,Y or X,Y,LABEL") for text in arguments.point]
-    boxes = [numbers("box", text, (4,), "X0,Y0,X1,Y1") for text in arguments.box]
-    if not points and not boxes:
-        raise ValueError("nothing to segment: give --point X,Y or --box X0,Y0,X1,Y1")
-    if points and len(boxes) > 1:
-        raise ValueError(f"points with {len(boxes)} boxes: whose are they? Give one box, or no points")
-    if not points:
-        return np.array(boxes), None, None
-    return (np.array(boxes) if boxes else None, np.array([[point[:2] for point in points]]),
-            np.array([[point[2] if len(point) == 3 else 1 for point in points]]))
-
-
-def draw(image, masks, ious, boxes, points, labels, all_masks):
-    """The picture of masks [N, 3, H, W] with ious [N, 3]: the best of each object, or all candidates in a row."""
-    best = ious.argmax(axis=1)
-    points, labels = (None, None) if points is None else (points[0], labels[0])
-    rows = np.arange(len(masks))
-    if not all_masks:
-        return draw_overlay(image, masks[rows, best], ious[rows, best], points, labels, boxes)
-    pictures = [draw_overlay(image, masks[:, k], ious[:, k], points, labels, boxes) for k in range(masks.shape[1])]
-    titles = [f"candidate {k + 1}" + (" (best)" if (best == k).all() else "") for k in range(masks.shape[1])]
-    return side_by_side(pictures, titles)
+def everything(arguments, config):
+    """Segment everything on a picture, a folder or a video."""
+    settings = dataclasses.asdict(config.everything)
+    settings.update({"output_mode": "coco_rle", "hierarchical": not arguments.full_grid})
+    if arguments.points_per_side is not None:
+        settings["points_per_side"] = arguments.points_per_side
+    settings = EverythingSettings(**settings)
+    checkpoint = arguments.checkpoint or shipped_checkpoint()
+    broken = []
+    images = (read_frames(arguments.video, arguments.every) if arguments.video else
+              read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
+    init_runtime(config.runtime)
+    generator = EverythingGenerator(load_predictor(checkpoint), settings)
+    count = segment_files(generator, images, arguments.output or Path("output", "demo"), print)
+    if not count:
+        raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
+    print(f"{count} images segmented, {len(broken)} skipped")
 
 
 def main(argv=None):
-    arguments = parse_arguments(argv)
-    boxes, points, labels = read_prompts(arguments)
+    arguments, rest = parse_arguments(argv)
+    config = load_config([f"--runtime.device={arguments.device}", f"--runtime.mode={arguments.mode}", *rest])
+    if bool(arguments.image) == bool(arguments.video):
+        raise ValueError("give one of --image and --video")
+    if arguments.everything:
+        return everything(arguments, config)
+    if arguments.video:
+        raise ValueError("--video goes with --everything; prompts need an --image")
+    boxes, points, labels = parse_prompts(arguments.point, arguments.box)
     image = read_image(arguments.image, apply_orientation=True)
     checkpoint = arguments.checkpoint or shipped_checkpoint()
-    init_runtime(build_config({"runtime.device": arguments.device, "runtime.mode": arguments.mode}).runtime)
+    init_runtime(config.runtime)
     predictor = load_predictor(checkpoint)
     predictor.set_image(image)
     masks, ious, _ = predictor.predict_batch(boxes, points, labels)
@@ -111,7 +117,8 @@ def main(argv=None):
                   f"predicted IoU {record['predicted_iou']:.3f}, area {record['area']} px, "
                   f"box {x},{y},{x + width},{y + height}")
     output = Path(arguments.output or Path("output", "demo", f"{Path(arguments.image).stem}_masks.png"))
-    write_png(output, draw(image, masks, ious, boxes, points, labels, arguments.all_masks))
+    write_png(output, draw_candidates(image, masks, ious, arguments.all_masks, None if points is None else points[0],
+                                      None if labels is None else labels[0], boxes))
     print(f"wrote {output}")
     if arguments.json:
         height, width = image.shape[:2]

@@ -97,7 +97,7 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([], "nothing to segment: give --point X,Y or --box X0,Y0,X1,Y1"),
+    ([], "nothing to segment: give --point X,Y or --box X0,Y0,X1,Y1, or --everything"),
     (["--point", "3"], "--point 3 is not understood; write --point X,Y or X,Y,LABEL"),
     (["--point", "3,b"], "--point 3,b is not understood; write --point X,Y or X,Y,LABEL"),
     (["--box", "1,2,3"], "--box 1,2,3 is not understood; write --box X0,Y0,X1,Y1"),

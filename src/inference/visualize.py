@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from src.checkpoint.atomic import write_atomically
+from src.inference.mask_records import decode_mask, mask_box, rle_areas
 
 SMALLEST_CANVAS = 960  # pixels of the longest side below which an image is enlarged before drawing
 MASK_OPACITY = 0.45
@@ -52,9 +53,8 @@ def draw_overlay(image, masks, iou_predictions=None, point_coords=None, point_la
     Returns:
         [h, w, 3] uint8 RGB, the image's size, or enlarged until its longest side has SMALLEST_CANVAS pixels.
     """
-    scale = max(1.0, SMALLEST_CANVAS / max(image.shape[:2]))
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else image.copy()
+    scale, canvas = _enlarged(image)
+    size = canvas.shape[1::-1]
     unit = max(size) / 1000
     anchors = [_draw_mask(canvas, mask, mask_color(index), unit) for index, mask in enumerate(masks)]
     boxes = [] if boxes is None else boxes
@@ -70,6 +70,45 @@ def draw_overlay(image, masks, iou_predictions=None, point_coords=None, point_la
         text = f"IoU {iou:.2f}" if anchor is not None else f"IoU {iou:.2f}, empty mask"
         _draw_tag(picture, anchor or (size[0] / 2, (2 * index + 2) * 18 * unit), text, mask_color(index), unit)
     return np.asarray(picture)
+
+
+def draw_everything(image, segmentations):
+    """An image with many masks: each in its own colour, small ones over large ones, outlines thin.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        segmentations: compressed RLEs of [H, W]; colours follow their order. One at a time is decoded.
+
+    Returns:
+        [h, w, 3] uint8 RGB, size as in `draw_overlay`.
+    """
+    scale, canvas = _enlarged(image)
+    unit = max(canvas.shape[:2]) / 1000
+    areas = rle_areas(segmentations)
+    for index in sorted(range(len(areas)), key=lambda index: -areas[index]):
+        mask = decode_mask(segmentations[index])
+        region = (slice(None), slice(None))
+        if scale == 1:  # only the mask's surroundings, or large pictures take minutes
+            x0, y0, x1, y1 = mask_box(mask)
+            rim = _thickness(unit, 3)
+            region = (slice(max(0, y0 - rim), y1 + rim), slice(max(0, x0 - rim), x1 + rim))
+        if areas[index]:
+            _draw_mask(canvas[region], mask[region], mask_color(index), unit, outlines=((None, 2.2),))
+    return canvas
+
+
+def draw_candidates(image, masks, iou_predictions, all_masks, point_coords=None, point_labels=None, boxes=None):
+    """The picture of N prompts: the best mask of each, or with `all_masks` all candidates side by side.
+
+    masks [N, C, H, W] bool, iou_predictions [N, C]; the rest as in `draw_overlay`.
+    """
+    best, rows = iou_predictions.argmax(axis=1), np.arange(len(masks))
+    if not all_masks:
+        return draw_overlay(image, masks[rows, best], iou_predictions[rows, best], point_coords, point_labels, boxes)
+    pictures = [draw_overlay(image, masks[:, k], iou_predictions[:, k], point_coords, point_labels, boxes)
+                for k in range(masks.shape[1])]
+    titles = [f"candidate {k + 1}" + (" (best)" if (best == k).all() else "") for k in range(masks.shape[1])]
+    return side_by_side(pictures, titles)
 
 
 def side_by_side(pictures, titles):
@@ -91,6 +130,13 @@ def write_png(path, picture):
     write_atomically(path, ".png", lambda part: Image.fromarray(picture).save(part, format="PNG"))
 
 
+def _enlarged(image):
+    """(scale, copy of the image whose longest side has at least SMALLEST_CANVAS pixels)."""
+    scale = max(1.0, SMALLEST_CANVAS / max(image.shape[:2]))
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return scale, cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else image.copy()
+
+
 def _font(size):
     return ImageFont.load_default(size=max(8, size))
 
@@ -99,8 +145,11 @@ def _thickness(unit, thousandths):
     return max(1, round(unit * thousandths))
 
 
-def _draw_mask(canvas, mask, color, unit):
-    """Blend one mask into the canvas in place; returns where its tag goes (x, y), or None for an empty mask."""
+def _draw_mask(canvas, mask, color, unit, outlines=((WHITE, 5), (None, 2.6))):
+    """Blend one mask into the canvas in place; returns where its tag goes (x, y), or None for an empty mask.
+
+    outlines: (colour, thickness in units) of its contours, None for the mask's own colour.
+    """
     height, width = canvas.shape[:2]
     # Linear weights enlarged with the picture keep the edge of a small mask smooth.
     smooth = cv2.resize(np.asarray(mask, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -109,8 +158,8 @@ def _draw_mask(canvas, mask, color, unit):
         return None
     canvas[inside] = np.round(canvas[inside] * (1 - MASK_OPACITY) + np.array(color) * MASK_OPACITY).astype(np.uint8)
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, WHITE, _thickness(unit, 5), cv2.LINE_AA)
-    cv2.drawContours(canvas, contours, -1, color, _thickness(unit, 2.6), cv2.LINE_AA)
+    for outline, thickness in outlines:
+        cv2.drawContours(canvas, contours, -1, outline or color, _thickness(unit, thickness), cv2.LINE_AA)
     top = int(np.flatnonzero(inside.any(axis=1))[0])
     return float(np.flatnonzero(inside[top]).mean()), float(top)
 

@@ -1,0 +1,51 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Prompts as they stand on a command line: "X,Y", "X,Y,LABEL" and "X0,Y0,X1,Y1", in pixels of the image."""
+import numpy as np
+
+
+def parse_prompts(points, boxes):
+    """Read the points of one object, or the boxes of several.
+
+    Args:
+        points: texts "X,Y" or "X,Y,LABEL", label 1 (on the object, the default) or 0.
+        boxes: texts "X0,Y0,X1,Y1".
+
+    Returns:
+        (boxes [N, 4] or None, point_coords [1, K, 2] or None, point_labels [1, K] or None).
+
+    Raises:
+        ValueError: a text that is not understood, no prompt, or points with several boxes.
+    """
+    points = [_numbers("point", text, (2, 3), "X,Y or X,Y,LABEL") for text in points]
+    boxes = [_numbers("box", text, (4,), "X0,Y0,X1,Y1") for text in boxes]
+    if not points and not boxes:
+        raise ValueError("nothing to segment: give --point X,Y or --box X0,Y0,X1,Y1, or --everything")
+    if points and len(boxes) > 1:
+        raise ValueError(f"points with {len(boxes)} boxes: whose are they? Give one box, or no points")
+    if not points:
+        return np.array(boxes), None, None
+    return (np.array(boxes) if boxes else None, np.array([[point[:2] for point in points]]),
+            np.array([[point[2] if len(point) == 3 else 1 for point in points]]))
+
+
+def _numbers(option, text, counts, pattern):
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        raise ValueError(f"--{option} {text} is not understood; write --{option} {pattern}")
+    return values
