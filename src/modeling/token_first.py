@@ -23,7 +23,8 @@ projection is moved from the h*w image tokens to the T tokens wherever a product
 
 The biases of keys add the same number to all logits of a softmax and drop out.
 """
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 
 def can_decode_tokens_first(sam):
@@ -62,7 +63,8 @@ class TokenDecoder(nn.Cell):
         Args:
             image_embeddings: [1, C, h, w].
             point_coords: [1, M, K, 2], (x, y) pixels in the resized and padded frame.
-            point_labels: [1, M, K] int, as in `PromptDecoder`.
+            point_labels: [1, M, K] int, as in `PromptDecoder`, but empty slots (-2) are not hidden: a prompt has none,
+                or it fills up the batch and its results mean nothing.
 
         Returns:
             iou_predictions [M, 4], output_tokens [M, 5, C], image_tokens [M, h*w, C] for `MasksOfTokens`.
@@ -71,22 +73,24 @@ class TokenDecoder(nn.Cell):
         transformer = decoder.transformer
         sparse, dense = self.prompt_encoder(point_coords, point_labels)
         image_pe = self.prompt_encoder.image_pe()
-        tokens, token_bias = decoder.first_tokens(sparse, point_labels)  # [1, M, T, C], [M, 1, 1, T]
+        tokens, _ = decoder.first_tokens(sparse, point_labels)  # [1, M, T, C]
         image_tokens = decoder.first_image_tokens(image_embeddings, dense)  # [1, 1, h*w, C]
+        # Adding tensors of one shape takes half the time of adding with broadcast, so this is repeated once.
+        repeated_pe = ops.broadcast_to(image_pe.reshape((1, 1) + image_pe.shape), tokens.shape[:2] + image_pe.shape)
         token_pe = tokens
         for index, layer in enumerate(transformer.layers):
-            tokens = layer.attend_to_itself(tokens, token_pe, token_bias)
-            placed_image = image_tokens + image_pe
-            if index == 0:  # keys and values are still the image's own: projected once for all prompts
+            tokens = layer.attend_to_itself(tokens, token_pe)
+            if index == 0:  # the image is still the same for all prompts: its side is projected once
+                placed_image = image_tokens + image_pe
                 read = layer.cross_attn_token_to_image(tokens + token_pe, placed_image, image_tokens)
             else:
+                placed_image = image_tokens + repeated_pe
                 read = self._read_image(layer.cross_attn_token_to_image, tokens + token_pe, placed_image, image_tokens)
             tokens = layer.norm2(tokens + read)
             tokens = layer.norm3(tokens + layer.mlp(tokens))
-            written = self._write_image(layer.cross_attn_image_to_token, placed_image, tokens + token_pe, tokens,
-                                        token_bias)
+            written = self._write_image(layer.cross_attn_image_to_token, placed_image, tokens + token_pe, tokens)
             image_tokens = layer.norm4(image_tokens + written)
-        read = self._read_image(transformer.final_attn_token_to_image, tokens + token_pe, image_tokens + image_pe,
+        read = self._read_image(transformer.final_attn_token_to_image, tokens + token_pe, image_tokens + repeated_pe,
                                 image_tokens)
         tokens = transformer.norm_final_attn(tokens + read)
         output_tokens = tokens[0, :, :decoder.num_masks + 1, :]
@@ -105,26 +109,39 @@ class TokenDecoder(nn.Cell):
         values = values.transpose(1, 0, 2).reshape(1, prompts, count, heads * dim) + attention.v_proj.bias
         return attention.out_proj(values)
 
-    def _write_image(self, attention, placed_image, keys, values, token_bias):
+    def _write_image(self, attention, placed_image, keys, values):
         """Image tokens [1, P, h*w, C], P = M or 1, attend to tokens [1, M, T, C] -> [1, M, h*w, C]."""
         _, prompts, count, width = keys.shape
-        heads, dim = attention.num_heads, attention.head_dim
-        pixels = placed_image.shape[2]
+        heads, pixels = attention.num_heads, placed_image.shape[2]
         keys = attention.k_proj(keys) * attention.scale
-        values = attention.v_proj(values)
-        # The bias of the queries meets every key: one number for each head and token.
-        bias = (keys * attention.q_proj.bias).reshape(prompts, count, heads, dim).sum(-1).transpose(0, 2, 1)
-        bias = bias + token_bias.reshape(prompts, 1, count)  # [M, heads, T]
-        keys = self._through_heads(keys, attention.q_proj.weight.reshape(heads, dim, width), heads)
-        out_weight = attention.out_proj.weight.transpose(1, 0).reshape(heads, dim, width)
-        values = self._through_heads(values, out_weight, heads)  # [M, heads*T, C]
+        logits = (self._shared_logits if placed_image.shape[1] == 1 else self._logits)(attention, placed_image, keys)
+        weights = self.softmax(logits.reshape(prompts, pixels, heads, count))
+        out_weight = attention.out_proj.weight.transpose(1, 0).reshape(heads, attention.head_dim, width)
+        values = self._through_heads(attention.v_proj(values), out_weight, heads)  # [M, heads*T, C]
         # The weights of each head add up to 1, so its share of the output's bias may travel with the values.
         values = values + attention.out_proj.bias / heads
-        placed_image = ops.broadcast_to(_rows(placed_image), (prompts, pixels, width))
-        logits = self.matmul_transposed(placed_image, keys) + bias.reshape(prompts, 1, heads * count)
-        weights = self.softmax(logits.reshape(prompts, pixels, heads, count))
-        written = self.matmul(weights.reshape(prompts, pixels, heads * count), values)
-        return ops.expand_dims(written, 0)
+        return ops.expand_dims(self.matmul(weights.reshape(prompts, pixels, heads * count), values), 0)
+
+    def _logits(self, attention, placed_image, keys):
+        """Logits [M, h*w, heads*T] of image tokens [1, M, h*w, C] for keys [1, M, T, heads*d]."""
+        _, prompts, count, _ = keys.shape
+        heads, dim = attention.num_heads, attention.head_dim
+        # The bias of the queries meets every key: one number for each head and token.
+        bias = (keys * attention.q_proj.bias).reshape(prompts, count, heads, dim).sum(-1).transpose(0, 2, 1)
+        keys = self._through_heads(keys, attention.q_proj.weight.reshape(heads, dim, -1), heads)
+        return self.matmul_transposed(_rows(placed_image), keys) + bias.reshape(prompts, 1, heads * count)
+
+    def _shared_logits(self, attention, placed_image, keys):
+        """`_logits` where all prompts share their image tokens [1, 1, h*w, C]: these are projected, once."""
+        _, prompts, count, inner = keys.shape
+        heads = attention.num_heads
+        queries = _rows(attention.q_proj(placed_image))  # [1, h*w, heads*d]
+        queries = ops.broadcast_to(queries, (prompts,) + queries.shape[1:])
+        # Column (head, t) holds the key of token t in the rows of that head and 0 in the others.
+        own_head = np.arange(inner)[:, None] // attention.head_dim == np.arange(heads)
+        own_head = Tensor(own_head.astype(np.float32).reshape(1, inner, heads, 1))
+        columns = keys.reshape(prompts, count, inner).transpose(0, 2, 1).reshape(prompts, inner, 1, count) * own_head
+        return self.matmul(queries, columns.reshape(prompts, inner, heads * count))
 
     def _through_heads(self, tokens, weight, heads):
         """Each head's part of tokens [1, M, T, heads*d] times its own weight [heads, d, C] -> [M, heads*T, C]."""
