@@ -24,6 +24,7 @@ from typing import Any, Optional, Tuple
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from src.distillation.hard_point_loop import FIRST_SLOTS, HardPointLoop, WithoutGradient
 from src.distillation.losses import (
     dice_loss,
     focal_loss,
@@ -33,9 +34,8 @@ from src.distillation.losses import (
     mean_over_valid,
 )
 from src.modeling.sam import PromptDecoder
-from src.prompts.hard_points import sample_hard_points
 
-FIRST_SLOTS = 2  # slots 0..1 hold the first prompt, slot FIRST_SLOTS + i the point of hard round i
+__all__ = ["FIRST_SLOTS", "NAMES", "Distiller", "FrozenTeacher", "best_multimask"]
 NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_loss", "dice_loss", "iou_loss", "mean_iou")
 
 
@@ -49,7 +49,7 @@ class FrozenTeacher(nn.Cell):
         sam.update_parameters_name("teacher.")
         for parameter in sam.get_parameters():
             parameter.requires_grad = False
-        self.image_encoder = sam.image_encoder if encodes else None
+        self.image_encoder = WithoutGradient(sam.image_encoder) if encodes else None
         self.decoder = PromptDecoder(sam)
         self.set_train(False)
 
@@ -60,8 +60,12 @@ class FrozenTeacher(nn.Cell):
 
     def construct(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor) -> Tuple[Tensor, ...]:
         """Decode; as `PromptDecoder`, without gradient."""
-        masks, ious, tokens = self.decoder(image_embeddings, point_coords, point_labels)
-        return ops.stop_gradient(masks), ops.stop_gradient(ious), ops.stop_gradient(tokens)
+        return self.decoder(image_embeddings, point_coords, point_labels)
+
+    def bprop(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, out: Tuple[Tensor, ...],
+              dout: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:
+        """No gradient; the decoder is not differentiated at all."""
+        return ops.zeros_like(image_embeddings), ops.zeros_like(point_coords), ops.zeros_like(point_labels)
 
 
 class Distiller(nn.Cell):
@@ -89,8 +93,6 @@ class Distiller(nn.Cell):
         self.focal_weight = settings.focal_weight
         self.dice_weight = settings.dice_weight
         self.iou_weight = settings.iou_weight
-        self.max_rounds = settings.max_rounds
-        self.hard_region = settings.hard_region
         self.teacher_encodes = self.embedding_weight + self.token_weight + self.output_weight > 0
         self.teacher_decodes = self.token_weight + self.output_weight > 0
         if not self.teacher_encodes and self.focal_weight + self.dice_weight + self.iou_weight == 0:
@@ -99,6 +101,8 @@ class Distiller(nn.Cell):
             raise ValueError(f"there is no loss to train on: {why}; give one of them a positive weight")
         self.student = student
         self.student_decoder = PromptDecoder(student)
+        self.mine_hard_points = HardPointLoop(self.student_decoder, student.image_size, settings.max_rounds,
+                                              settings.hard_region)
         self.teacher = FrozenTeacher(teacher, not stored_embeddings) if self.teacher_encodes else None
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
@@ -149,33 +153,6 @@ class Distiller(nn.Cell):
                 raise ValueError("the distiller was made for stored teacher embeddings; pass teacher_embeddings")
             teacher_embeddings = self.teacher.image_encoder(images)
         return ops.stop_gradient(teacher_embeddings)
-
-    def mine_hard_points(self, image_embeddings: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
-                         noise: Tensor, rounds: Tensor) -> Tuple[Tensor, Tensor]:
-        """Prompts with `rounds` hard points added, one per round, at slots 2, 3, ...; no gradient passes."""
-        batch, prompts, slots, _ = point_coords.shape
-        if slots != FIRST_SLOTS + self.max_rounds:
-            raise ValueError(f"prompts have {slots} slots; distill.max_rounds ({self.max_rounds}) asks for "
-                             f"{FIRST_SLOTS + self.max_rounds}")
-        if self.max_rounds == 0:
-            return point_coords, point_labels
-        grid = gt_masks.shape[-1]
-        scale = float(self.student.image_size // grid)
-        frozen = ops.stop_gradient(image_embeddings)
-        targets = gt_masks.reshape(batch * prompts, grid, grid)
-        slot_index = ops.arange(slots)
-        coords, labels = point_coords, point_labels
-        i = ops.zeros((), ms.int32)
-        while i < rounds:
-            masks, ious, _ = self.student_decoder(frozen, coords, labels)
-            predicted = (best_multimask(masks, ious) > 0).reshape(batch * prompts, grid, grid)
-            column = ops.gather(noise, i, 2).reshape(batch * prompts)
-            new_coords, new_labels = sample_hard_points(targets, predicted, column, self.hard_region, scale)
-            here = slot_index == i + FIRST_SLOTS  # [K]
-            coords = ops.where(here.reshape(1, 1, slots, 1), new_coords.reshape(batch, prompts, 1, 2), coords)
-            labels = ops.where(here.reshape(1, 1, slots), new_labels.reshape(batch, prompts, 1), labels)
-            i = i + 1
-        return ops.stop_gradient(coords), ops.stop_gradient(labels)
 
     def _teacher_losses(self, images: Tensor, image_embeddings: Tensor, student_out: Tuple[Tensor, ...],
                         student_iou: Tensor, gt_masks: Tensor, coords: Tensor, labels: Tensor, mask_valid: Tensor,

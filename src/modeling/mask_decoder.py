@@ -115,19 +115,37 @@ class MaskDecoder(nn.Cell):
         """
         batch, prompts, _, _ = sparse_prompt_embeddings.shape
         height, width = image_embeddings.shape[2:]
-        rows = batch * prompts
+        output_tokens, upscaled = self._tokens_and_pixels(image_embeddings, image_pe, sparse_prompt_embeddings,
+                                                          dense_prompt_embeddings, point_labels)
+        low_res_masks = self.mask_logits(upscaled, output_tokens, height, width)
+        iou_predictions = self.iou_prediction_head(output_tokens[:, 0, :])
+        return (low_res_masks.reshape(batch, prompts, self.num_masks, 4 * height, 4 * width),
+                iou_predictions.reshape(batch, prompts, self.num_masks),
+                output_tokens.reshape(batch, prompts, self.num_masks + 1, self.transformer_dim))
+
+    def best_multimask(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings,
+                       point_labels):
+        """Of masks 1..3 the one of the highest predicted IoU (the first of equals): [B, M, 4h, 4w] logits, without the
+        work of the others. Arguments as in `construct`."""
+        batch, prompts, _, _ = sparse_prompt_embeddings.shape
+        height, width = image_embeddings.shape[2:]
+        output_tokens, upscaled = self._tokens_and_pixels(image_embeddings, image_pe, sparse_prompt_embeddings,
+                                                          dense_prompt_embeddings, point_labels)
+        best = ops.argmax(self.iou_prediction_head(output_tokens[:, 0, :])[:, 1:], -1)  # [N]
+        vectors = self._mask_vectors(output_tokens, 1)
+        chosen = ops.one_hot(best, self.num_masks - 1).astype(vectors.dtype).expand_dims(-1)  # [N, 3, 1]
+        vector = ops.sum(vectors * chosen, 1, keepdim=True)  # [N, 1, C/8]
+        return self._pixel_logits(vector, upscaled, height, width).reshape(batch, prompts, 4 * height, 4 * width)
+
+    def _tokens_and_pixels(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings,
+                           point_labels):
+        """Up to what all masks share: (output_tokens [N, 5, C], upscaled pixels [N*h*w*16, C/8]), N = B*M."""
         num_outputs = self.num_masks + 1
         tokens, token_bias = self.first_tokens(sparse_prompt_embeddings, point_labels)
         image_tokens = self.first_image_tokens(image_embeddings, dense_prompt_embeddings)
         tokens, image_tokens = self.transformer(image_tokens, image_pe, tokens, token_bias)
-
-        output_tokens = tokens[:, :, :num_outputs, :]
-        flat_tokens = output_tokens.reshape(rows, num_outputs, self.transformer_dim)
-        upscaled = self.output_upscaling(image_tokens.reshape(-1, self.transformer_dim))
-        low_res_masks = self.mask_logits(upscaled, flat_tokens, height, width)
-        iou_predictions = self.iou_prediction_head(flat_tokens[:, 0, :])
-        return (low_res_masks.reshape(batch, prompts, self.num_masks, 4 * height, 4 * width),
-                iou_predictions.reshape(batch, prompts, self.num_masks), output_tokens)
+        output_tokens = tokens[:, :, :num_outputs, :].reshape(-1, num_outputs, self.transformer_dim)
+        return output_tokens, self.output_upscaling(image_tokens.reshape(-1, self.transformer_dim))
 
     def first_tokens(self, sparse_prompt_embeddings, point_labels):
         """Output tokens and prompt embeddings: (tokens [B, M, 5+K, C], their bias as keys [B*M, 1, 1, 5+K])."""
@@ -161,13 +179,20 @@ class MaskDecoder(nn.Cell):
         Returns:
             [N * (4 - first_mask), 4h, 4w] logits.
         """
-        rows = output_tokens.shape[0]
-        num_masks = self.num_masks - first_mask
+        return self._pixel_logits(self._mask_vectors(output_tokens, first_mask), upscaled, height, width)
+
+    def _mask_vectors(self, output_tokens, first_mask):
+        """What each mask token multiplies the pixels with: [N, 5, C] -> [N, 4 - first_mask, C/8]."""
         vectors = []
         for i in range(first_mask, self.num_masks):
             vectors.append(self.output_hypernetworks_mlps[i](output_tokens[:, i + 1, :]))
+        return self.stack_masks(vectors)
+
+    def _pixel_logits(self, vectors, upscaled, height, width):
+        """vectors [N, masks, C/8], upscaled [N*h*w*16, C/8] -> [N*masks, 4h, 4w] in image order."""
+        rows, num_masks, _ = vectors.shape
         upscaled = upscaled.reshape(rows, height * width * 16, -1)
-        logits = self.mask_product(self.stack_masks(vectors), upscaled)  # [N, masks, 16*h*w]
+        logits = self.mask_product(vectors, upscaled)  # [N, masks, 16*h*w]
         # A pixel's place is (cell y, cell x, y and x in the first doubling, y and x in the second).
         logits = logits.reshape(rows * num_masks, height, width, 2, 2, 2, 2).transpose(0, 1, 3, 5, 2, 4, 6)
         return logits.reshape(rows * num_masks, 4 * height, 4 * width)

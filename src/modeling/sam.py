@@ -66,3 +66,9 @@ class PromptDecoder(nn.Cell):
         """
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input)
         return self.mask_decoder(image_embeddings, self.prompt_encoder.image_pe(), sparse, dense, point_labels)
+
+    def best_multimask(self, image_embeddings, point_coords, point_labels):
+        """The one of masks 1..3 of the highest predicted IoU, alone: [B, M, 4h, 4w] logits. Arguments as above."""
+        sparse, dense = self.prompt_encoder(point_coords, point_labels)
+        return self.mask_decoder.best_multimask(image_embeddings, self.prompt_encoder.image_pe(), sparse, dense,
+                                                point_labels)

@@ -147,3 +147,18 @@ def test_a_width_that_does_not_divide_is_refused():
     with pytest.raises(ValueError) as error:
         MaskDecoder(PassThrough(), 12)
     assert str(error.value) == "transformer_dim (12) must be divisible by 8"
+
+
+def test_best_multimask_is_the_one_of_highest_predicted_iou(mode, decoder):
+    """The biases of the IoU head alone decide here. Mask 0 leads and does not count; of equals the first wins."""
+    image, image_pe = draw(BATCH, C, HEIGHT, WIDTH), draw(HEIGHT * WIDTH, C, seed=1)
+    sparse, dense = draw(BATCH, PROMPTS, SLOTS, C, seed=2), draw(BATCH, PROMPTS, C, HEIGHT, WIDTH, seed=3)
+    inputs = [Tensor(x) for x in (image, image_pe, sparse, dense, np.ones((BATCH, PROMPTS, SLOTS), np.int32))]
+    last = decoder.iou_prediction_head.layers[2]
+    last.weight.set_data(Tensor(np.zeros(last.weight.shape, np.float32)))
+    for bias, best in (([9, 0, 0.5, 0.25], 2), ([9, 0, 0.5, 0.75], 3), ([9, 1, 1, 0], 1)):
+        last.bias.set_data(Tensor(np.array(bias, np.float32)))
+        masks, _, _ = decoder(*inputs)
+        found = decoder.best_multimask(*inputs)
+        assert found.shape == (BATCH, PROMPTS, 4 * HEIGHT, 4 * WIDTH)
+        np.testing.assert_allclose(found.asnumpy(), masks.asnumpy()[:, :, best], atol=1e-6)
