@@ -33,7 +33,7 @@ class Preview(nn.Cell):
     def __init__(self, distiller: Distiller) -> None:
         super().__init__(auto_prefix=False)
         self.distiller = distiller
-        self.max_rounds = distiller.max_rounds
+        self.max_rounds = distiller.mine_hard_points.max_rounds
         self.has_teacher = distiller.teacher_decodes
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor, noise: Tensor,

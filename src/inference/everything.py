@@ -115,7 +115,8 @@ class EverythingGenerator:
     def __init__(self, predictor, settings=None):
         self.predictor = predictor
         self.settings = EverythingSettings() if settings is None else settings
-        fast = self.settings.fast and can_decode_tokens_first(predictor.sam)
+        network = getattr(predictor, "sam", None)  # an exported graph has none
+        fast = self.settings.fast and network is not None and can_decode_tokens_first(network)
         self._decoding = (FastDecoding if fast else PlainDecoding)(predictor, self.settings.points_per_batch)
 
     def generate(self, image, on_progress=None):
@@ -183,8 +184,7 @@ class _Run:
         predictor.wait()
         self.encoder_seconds += time.perf_counter() - start
         points = grid * (x1 - x0, y1 - y0)
-        scorer = MaskScorer(
-            settings, predictor, crop_box, self.image.shape[:2], points)
+        scorer = MaskScorer(settings, predictor, crop_box, self.image.shape[:2], points)
         rounds = [np.ones(len(points), bool)]
         if settings.hierarchical:
             side = round(len(points) ** 0.5)

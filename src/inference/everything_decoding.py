@@ -88,7 +88,7 @@ class FastDecoding:
 
     def _upscale(self, image_tokens, output_tokens, prompts, masks):
         """Low-res masks [K, S/4, S/4] of the places (prompts, masks), prompts ascending."""
-        side = 4 * self._predictor.sam.grid_size
+        side = self._predictor.image_size // 4
         low_res_masks = np.empty((len(prompts), side, side), np.float32)
         wanted = np.unique(prompts)
         for first in range(0, len(wanted), self._masks_per_call):

@@ -68,7 +68,7 @@ class MaskScorer:
         self.crop_canvas = self.canvas[:, x0:x1, y0:y1]
         self.bound = None
         if settings.fast and settings.stability_score_thresh > 0:
-            self.bound = StabilityBound(4 * predictor.sam.grid_size, predictor.image_size, predictor.input_size,
+            self.bound = StabilityBound(predictor.image_size // 4, predictor.image_size, predictor.input_size,
                                         predictor.original_size, settings.stability_score_offset)
 
     def score(self, points, low_res_masks, predicted_iou, mark_confident):
