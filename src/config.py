@@ -81,6 +81,7 @@ class DataConfig:
     synthetic_images: int = _at_least(1)
     batch_size: int = _at_least(1)
     prompts_per_image: int = _at_least(1)
+    repeat_masks: bool
     min_mask_pixels: int = _at_least(1)
     box_share: float = _between(0, 1)
     box_jitter: float = _between(0, 1)

@@ -95,6 +95,7 @@ class SampleMaker:
     scale_jitter: Tuple[float, float]
     seed: int
     min_mask_pixels: int
+    repeat_masks: bool = False
     embedding_cache: Optional[EmbeddingCache] = None
 
     def batch(self, epoch, indices):
@@ -131,20 +132,21 @@ class SampleMaker:
             "mask_valid": np.zeros(count, np.float32),
             "image_ids": np.int64(record.image_id),
         }
-        used = 0
+        usable = []
         for position in rng.permutation(len(record.annotations)):
-            if used == count:
+            if len(usable) == count:
                 break
             masks = self._masks(record, record.annotations[position], geometry, skipped)
-            if masks is None:
-                continue
-            sample["gt_masks"][used] = masks[1]
-            sample["point_coords"][used], sample["point_labels"][used] = self._prompt(rng, geometry, *masks)
-            sample["mask_valid"][used] = 1
-            used += 1
-        if used == 0:
+            if masks is not None:
+                usable.append(masks)
+        if not usable:
             skipped.add("images without a usable mask", f"image {record.image_id}")
             return None
+        for row in range(count if self.repeat_masks else len(usable)):
+            masks = usable[row % len(usable)]
+            sample["gt_masks"][row] = masks[1]
+            sample["point_coords"][row], sample["point_labels"][row] = self._prompt(rng, geometry, *masks)
+            sample["mask_valid"][row] = 1
         if self.embedding_cache:
             sample["teacher_embeddings"] = self.embedding_cache.read(record.image_id, geometry.flip, sample["images"])
         return sample
@@ -196,6 +198,8 @@ class Batches:
         seed: integer >= 0.
         rank, size: this rank and how many there are; all get the same number of batches, no picture twice in an epoch.
         workers: processes that prepare batches; 0: prepared when asked for, in this process.
+        repeat_masks: of a picture with fewer than M masks the rest is its masks once more, each time with another first
+            prompt.
         embedding_cache: EmbeddingCache of the teacher; batches then hold `teacher_embeddings` [B, C, S/16, S/16]
             float32 of the pictures as they are shown, flipped or not. None: they do not.
 
@@ -209,7 +213,7 @@ class Batches:
 
     def __init__(self, dataset, image_size, prompts_per_image, slots, batch_size, box_share=0.5, box_jitter=0.1,
                  flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16,
-                 embedding_cache=None):
+                 embedding_cache=None, repeat_masks=False):
         if image_size < MASK_STRIDE or image_size % MASK_STRIDE:
             raise ValueError(f"image_size ({image_size}) must be a positive multiple of {MASK_STRIDE}")
         if min(prompts_per_image, batch_size) < 1 or slots < 2:
@@ -228,7 +232,8 @@ class Batches:
         self.dataset, self.batch_size, self.seed, self.rank, self.size = dataset, batch_size, seed, rank, size
         self.skipped = SkipLog()
         self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
-                                  flip_probability, tuple(scale_jitter), seed, min_mask_pixels, embedding_cache)
+                                  flip_probability, tuple(scale_jitter), seed, min_mask_pixels, repeat_masks,
+                                  embedding_cache)
         self._workers = Workers(self._maker.batch, workers) if workers > 0 else None
 
     def __len__(self):

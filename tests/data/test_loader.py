@@ -101,6 +101,28 @@ def test_prompts_fit_their_masks():
             assert not batch["point_coords"][row, column].any() and not batch["gt_masks"][row, column].any()
 
 
+def test_repeated_masks_fill_every_prompt_with_clicks_of_their_own():
+    settings = {**PLAIN, "prompts_per_image": 7, "box_share": 0.0}
+    plain = {int(i): row for batch in collect(Batches(Tiny(), **settings)) for i, row in rows(batch)}
+    filled = {int(i): row for batch in collect(Batches(Tiny(), **settings, repeat_masks=True)) for i, row in rows(batch)}
+    for image_id, row in filled.items():
+        masks = image_id - 99
+        assert row["mask_valid"].all()
+        for name, array in row.items():  # what there is without repetition stays as it is
+            np.testing.assert_array_equal(array[:masks], plain[image_id][name][:masks])
+        for place in range(masks, 7):
+            np.testing.assert_array_equal(row["gt_masks"][place], row["gt_masks"][place - masks])
+            x, y = row["point_coords"][place, 0]
+            assert row["gt_masks"][place, int(y // 4), int(x // 4)] == 1
+    assert len({tuple(click) for click in filled[100]["point_coords"][:, 0]}) > 1  # 4 pixels to click on, 7 clicks
+
+
+def rows(batch):
+    """(image id, its row of every array of prompts)."""
+    names = ("gt_masks", "point_coords", "point_labels", "mask_valid")
+    return [(image_id, {name: batch[name][row] for name in names}) for row, image_id in enumerate(batch["image_ids"])]
+
+
 def test_share_of_boxes_and_noise_in_the_frame():
     settings = {**PLAIN, "image_size": 256, "batch_size": 1, "prompts_per_image": 1}
     with Batches(Tiny(1), **settings, box_share=0.25, box_jitter=0.1) as batches:
