@@ -284,7 +284,8 @@ def load_predictor(checkpoint, variant=None, image_size=None):
     metadata = read_metadata(checkpoint)
     variant = variant or metadata.get("variant")
     if not variant:
-        raise ValueError(f"{checkpoint} does not say which variant it holds; name one")
+        raise ValueError(f"{checkpoint} does not say which variant it holds; convert it with "
+                         "tools/convert_checkpoint.py --variant NAME")
     size = image_size or metadata.get("image_size")
     sam = build_sam(variant, image_size=int(size) if size else None, draw_weights=False)
     load_network(sam, checkpoint)

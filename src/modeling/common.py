@@ -26,15 +26,49 @@ LAYER_NORM_EPS = 1e-5  # the reference framework's default, used by TinyViT and 
 SAM_NORM_EPS = 1e-6  # the ViT blocks and every LayerNorm2d of SAM
 
 
+# Phi(x) = sigmoid(x Q(x^2)) with the Q of degree 6 whose x Phi(x) is off by 6.6e-8 at most over all x (fitted to
+# [0, 6.5] for the least largest error; the leading coefficient is positive, so the sigmoid stays saturated beyond).
+GELU_Q = tuple(2.0 * c for c in (
+    0.7978842683853113, 0.036334149190412744, -3.3026756388878525e-05, -5.5273370147925715e-05, 3.9740684812758694e-06,
+    -1.3378305754469126e-07, 1.813924089419128e-09))
+
+
 class GELU(nn.Cell):
-    """Exact GELU, x * Phi(x), through the error function: any shape in, the same shape out."""
+    """Exact GELU, x * Phi(x), to 6e-7 (that of the framework's Sigmoid): any shape in, the same shape out.
+
+    Erf is the slowest function these networks could call on a CPU, 7 times the time of Sigmoid and 28 times that of
+    a product; Tanh is off by 1e-4 there. The backward pass is written out: it reuses Phi, and the derivative of Phi is
+    the normal density.
+    """
 
     def __init__(self):
         super().__init__()
-        self.erf = ops.Erf()
+        self.gate = GaussianGate()
 
     def construct(self, x):
-        return (x * 0.5) * (self.erf(x * math.sqrt(0.5)) + 1.0)
+        return self.gate(x)[0]
+
+
+class GaussianGate(nn.Cell):
+    """x -> (x * Phi(x), Phi(x)), Phi the normal distribution's cumulative function. Only the first has a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.sigmoid = ops.Sigmoid()
+        self.exp = ops.Exp()
+
+    def construct(self, x):
+        square = x * x
+        q = GELU_Q[6] * square + GELU_Q[5]
+        for k in range(4, -1, -1):
+            q = q * square + GELU_Q[k]
+        phi = self.sigmoid(x * q)
+        return x * phi, phi
+
+    def bprop(self, x, out, dout):
+        """d(x Phi) / dx = Phi + x exp(-x^2 / 2) / sqrt(2 pi)."""
+        density = self.exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
+        return (dout[0] * (out[1] + x * density),)
 
 
 class LayerNorm2d(nn.Cell):
