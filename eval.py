@@ -29,12 +29,13 @@ import sys
 from pathlib import Path
 
 from src.checkpoint import read_metadata
+from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol
-from src.evaluation.results_log import ResultsLog, file_sha256
+from src.evaluation.results_log import ResultsLog
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
 from src.inference.predictor import load_predictor, shipped_checkpoint

@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 from src.checkpoint import save_network
-from src.evaluation.results_log import file_sha256
+from src.checkpoint.file_hash import file_sha256
 from src.modeling.build_sam import build_sam
 
 ROOT = Path(__file__).resolve().parent.parent

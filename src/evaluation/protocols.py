@@ -23,6 +23,7 @@ import functools
 from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple
 
+from src.checkpoint.file_hash import file_sha256
 from src.data.coco import CocoDataset, load_coco_json
 from src.data.records import SkipLog
 from src.evaluation.box_prompted import evaluate_boxes
@@ -32,7 +33,6 @@ from src.evaluation.everything import LIMITS, evaluate_everything
 from src.evaluation.lvis_metrics import lvis_average_precision, read_federation
 from src.evaluation.plots import plot_points
 from src.evaluation.points import evaluate_points
-from src.evaluation.results_log import file_sha256
 from src.inference.everything import EverythingGenerator
 from src.inference.mask_records import write_json
 

@@ -17,18 +17,8 @@
 The file holds one JSON object a line: first the settings, then one record for each image. Settings name files by the
 hash of what they hold, so weights or labels that change under the same name are seen.
 """
-import hashlib
 import json
 from pathlib import Path
-
-
-def file_sha256(path):
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class ResultsLog:

@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.checkpoint.file_hash import file_sha256
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, read_annotators
-from src.evaluation.results_log import ResultsLog, file_sha256
+from src.evaluation.results_log import ResultsLog
 from src.inference.everything import EverythingSettings
 from src.inference.predictor import SamPredictor
 from src.modeling.build_sam import build_sam

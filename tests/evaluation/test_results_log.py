@@ -17,7 +17,8 @@ import hashlib
 
 import pytest
 
-from src.evaluation.results_log import ResultsLog, file_sha256
+from src.checkpoint.file_hash import file_sha256
+from src.evaluation.results_log import ResultsLog
 
 SETTINGS = {"protocol": "box", "prompt_batch": 16, "boxes_sha256": None}
 
