@@ -14,6 +14,7 @@
 # ============================================================================
 """Drawing image ids: the stored rule by hand, independence of shards and order, the file, refusals."""
 import hashlib
+import json
 import tarfile
 
 import pytest
@@ -86,3 +87,20 @@ def test_a_path_that_is_not_there(tmp_path, capsys):
 def test_nothing_drawn_is_an_error():
     with pytest.raises(ValueError, match="a share of 0.0001 of 3 images holds none"):
         list_text([1, 2, 3], 0.0001, 1)
+
+
+def test_a_coco_set_is_split_in_two(tmp_path, capsys):
+    for name, ids in (("a.json", range(1, 101)), ("b.json", range(90, 401))):
+        images = [{"id": i, "file_name": f"{i}.jpg", "height": 4, "width": 4} for i in ids]
+        (tmp_path / name).write_text(json.dumps({"images": images, "annotations": [{"id": 1}], "categories": []}))
+    paths = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    files = ["--output", str(tmp_path / "val.txt"), "--rest", str(tmp_path / "train.txt")]
+    assert main(["--share", "0.0125", "--seed", "1", *files, *paths]) == 0
+    assert read_image_ids(tmp_path / "val.txt") == {72, 208, 349}
+    assert read_image_ids(tmp_path / "train.txt") == set(range(1, 401)) - {72, 208, 349}
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/val.txt: 3 of 400 images", f"{tmp_path}/train.txt: 397 of 400 images"]
+    assert main(["--share", "1", *files, *paths]) == 2
+    assert "a share of 1.0 of 400 images leaves none; lower --share" in capsys.readouterr().err
+    assert main(["--output", str(tmp_path / "x.txt"), paths[0], str(tmp_path)]) == 2
+    assert f"{tmp_path} is not a COCO-format JSON as {paths[0]} is" in capsys.readouterr().err
