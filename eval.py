@@ -32,6 +32,7 @@ from src.checkpoint import read_metadata
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.coco import CocoDataset
+from src.data.loader import read_image_ids
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol
@@ -51,7 +52,10 @@ def open_inputs(section):
     dataset = CocoDataset([section.annotations], [section.image_root] if section.image_root else (), only_usable=False)
     skipped = SkipLog()
     skipped.merge(dataset.skipped)
-    image_ids = dataset.image_ids[:section.limit or None]
+    keep = read_image_ids(section.image_ids) if section.image_ids else set(dataset.image_ids)
+    image_ids = [image_id for image_id in dataset.image_ids if image_id in keep][:section.limit or None]
+    if not image_ids:
+        raise ValueError(f"{section.image_ids}: none of its {len(keep)} image ids is in {section.annotations}")
     return Inputs(dataset, image_ids, read_labels(section.annotations, dataset, image_ids, skipped), skipped)
 
 

@@ -148,6 +148,7 @@ class EvalConfig:
     checkpoint: str
     annotations: str
     image_root: str
+    image_ids: str
     boxes: str
     max_detections: int = _at_least(1)
     metric: str = _one_of("coco", "lvis")
@@ -181,6 +182,16 @@ class EverythingConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    checkpoint: str
+    output_dir: str
+    formats: List[str] = _one_of("mindir", "onnx", "air")
+    decoders: List[str]
+    dtype: str = _one_of("float32", "float16")
+    single_graph: bool
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. Only root scripts see it; packages get their section or plain values."""
     runtime: RuntimeConfig
@@ -192,6 +203,7 @@ class Config:
     embeddings: EmbeddingsConfig
     eval: EvalConfig
     everything: EverythingConfig
+    export: ExportConfig
 
     def to_yaml(self) -> str:
         """The resolved values as YAML text that `load_config` reads back to an equal Config."""

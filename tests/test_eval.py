@@ -167,3 +167,14 @@ def test_script_checks_its_arguments_and_passes_the_rest_on(tmp_path, files):
         refused = script(*wrong)
         assert refused.returncode == 2
         assert refused.stderr.startswith("run_eval.sh: usage: bash scripts/run_eval.sh CHECKPOINT")
+
+
+def test_a_list_of_image_ids(monkeypatch, capsys, tmp_path, files):
+    (tmp_path / "ids.txt").write_text("2\n77\n")
+    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", f"--eval.image_ids={tmp_path}/ids.txt"))
+    assert code == 0, err
+    lines = (tmp_path / "out" / "per_image.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image_id"] for line in lines if "image_id" in line] == [2]
+    (tmp_path / "ids.txt").write_text("77\n")
+    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "no", f"--eval.image_ids={tmp_path}/ids.txt"))
+    assert code == 2 and err == (f"eval.py: {tmp_path}/ids.txt: none of its 1 image ids is in {files[1]}\n")

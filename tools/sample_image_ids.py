@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Draw a reproducible share of a set and write its image ids, one a line, for `data.image_ids` and `eval.image_ids` (the
+"""Draw a reproducible share of a set and write its image ids, one a line, for `data.image_ids` or `eval.image_ids` (the
 paper trains on 1 % of SA-1B and gives no list, arXiv 2312.13789, section 4.1).
 
     python tools/sample_image_ids.py --share 0.01 --seed 1 --output sa1b/one_percent.txt sa1b/sa_*.tar
