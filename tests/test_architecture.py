@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "training": {"distillation", "data", "checkpoint"},
     "inference": {"modeling", "data", "prompts", "checkpoint"},
     "evaluation": {"inference", "data", "prompts", "checkpoint"},
+    "export": {"inference", "modeling", "data", "prompts", "checkpoint"},
 }
 
 

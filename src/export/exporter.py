@@ -1,0 +1,132 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""A network into a folder of graphs and a manifest (docs/export.md), which is there whole or not at all."""
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from src.export.graphs import graphs_of, parse_decoders, write_graph
+from src.export.manifest import MANIFEST, describe_export, named_files
+from src.export.onnx_graph import convert_mindir, require_onnx, write_onnx
+
+FORMATS = ("mindir", "onnx", "air")
+
+
+class ExportSettings(NamedTuple):
+    """What is exported: formats of `FORMATS`, decoders as texts such as "16x11" (prompts x slots), dtype of images,
+    embeddings, masks and IoUs, and whether there is also one graph of both halves for each decoder."""
+
+    formats: tuple[str, ...] = ("mindir",)
+    decoders: tuple[str, ...] = ("1x11", "16x11", "64x2")
+    dtype: str = "float32"
+    single_graph: bool = False
+
+
+def check_export(settings, folder, device):
+    """Raise what an export would trip over, before the work.
+
+    Args:
+        settings: ExportSettings.
+        folder: that the export is to become.
+        device: "CPU" or "Ascend", where this runs.
+
+    Raises:
+        ValueError: a setting that cannot be used, or a folder that holds something that no export wrote.
+    """
+    folder = Path(folder)
+    parse_decoders(settings.decoders)
+    if not settings.formats:
+        raise ValueError(f"export.formats is empty; give at least one of {', '.join(FORMATS)}")
+    for file_format in settings.formats:
+        if file_format not in FORMATS:
+            raise ValueError(f"export.formats: '{file_format}' is unknown; it must be one of {', '.join(FORMATS)}")
+    if "onnx" in settings.formats:
+        require_onnx()
+    if "air" in settings.formats and device != "Ascend":
+        raise ValueError(f"export.formats: air is written on an Ascend device only, and this runs on a {device}; "
+                         "leave it out: the converter of MindSpore Lite takes mindir")
+    if folder.is_dir():
+        foreign = sorted(set(os.listdir(folder)) - named_files(folder))
+        if foreign:
+            raise ValueError(f"{folder}: holds {foreign[0]}, which no export wrote; the whole folder would be "
+                             "replaced: choose another export.output_dir")
+    elif folder.exists():
+        raise ValueError(f"{folder}: is a file; export.output_dir must name a folder")
+
+
+def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=print):
+    """Write all graphs of a network and their manifest; an earlier export in the folder is replaced at the end.
+
+    Args:
+        sam: a `Sam` with its weights. With dtype float16 its products are exchanged in place.
+        folder: see `check_export`.
+        settings: ExportSettings.
+        checkpoint: {"name", "sha256"} of the weights.
+        versions: dict of texts for the manifest.
+        device: "CPU" or "Ascend", where this runs.
+        say: called with a line for every file.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        ValueError: as `check_export`, or weights that do not go into one file. OSError: the folder cannot be written;
+        what was there before still is.
+    """
+    check_export(settings, folder, device)
+    folder = Path(folder).resolve()
+    graphs = graphs_of(sam, parse_decoders(settings.decoders), settings.dtype, settings.single_graph)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+        new = Path(beside) / "new"
+        new.mkdir()
+        files = {graph.name: _write_formats(graph, new, settings.formats, say) for graph in graphs}
+        content = describe_export(sam, settings.dtype, checkpoint, graphs, files, versions)
+        (new / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _put_in_place(new, folder, Path(beside) / "old")
+    return folder / MANIFEST
+
+
+def _write_formats(graph, folder, formats, say):
+    """Files of one graph: {format: Path}."""
+    start = time.perf_counter()
+    files = {file_format: folder / f"{graph.name}.{file_format}" for file_format in FORMATS if file_format in formats}
+    mindir = folder / f"{graph.name}.mindir"
+    for file_format, path in {**({} if "mindir" in files else {"mindir": mindir}), **files}.items():
+        if file_format == "onnx":
+            write_onnx(convert_mindir(mindir, [spec.name for spec in graph.outputs], graph.name), path)
+        else:
+            write_graph(graph, path, file_format.upper())
+        if file_format in files:
+            say(f"  {path.name:<32}{path.stat().st_size / 1e6:7.1f} MB{time.perf_counter() - start:7.1f} s")
+        start = time.perf_counter()
+    if "mindir" not in files:
+        mindir.unlink()
+    return files
+
+
+def _put_in_place(new, folder, old):
+    """Rename `new` to `folder`; what `folder` was becomes `old`, or stays when the renaming fails."""
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
