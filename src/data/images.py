@@ -79,10 +79,15 @@ def longest_side_size(height, width, image_size):
 
 
 def resize_image(image, size):
-    """Resize [H, W, 3] uint8 to size = (h, w) with Pillow's antialiased bilinear filter -> [h, w, 3] uint8."""
+    """Resize [H, W, 3] uint8 to size = (h, w) with Pillow's antialiased bilinear filter -> [h, w, 3] uint8.
+
+    Along rows first, then along columns: which goes first decides roundings, and left alone Pillow takes columns first
+    for some tall pictures, which ones depends on its version.
+    """
     if image.shape[:2] == tuple(size):
         return image
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.BILINEAR))
+    rows = Image.fromarray(image).resize((size[1], image.shape[0]), Image.BILINEAR)
+    return np.array(rows.resize((size[1], size[0]), Image.BILINEAR))
 
 
 def resize_longest_side(image, image_size):

@@ -24,6 +24,7 @@ from src.data.images import (
     longest_side_size,
     normalise_and_pad,
     read_image,
+    resize_image,
     resize_longest_side,
     scale_points,
 )
@@ -104,6 +105,18 @@ def test_longest_side_rounds_as_sam():
     assert longest_side_size(640, 427, 512) == (512, 342)  # 427 * 0.8 = 341.6
     assert longest_side_size(5, 16, 8) == (3, 8)  # 2.5 goes up
     assert longest_side_size(1, 4000, 64) == (1, 64)  # never 0
+
+
+def test_resizing_takes_rows_before_columns_whatever_the_shape():
+    # Each pass rounds to 8 bits, so their order shows; a tall picture is one for which some versions of Pillow swap it.
+    tall = np.random.default_rng(0).integers(0, 256, (300, 10, 3), dtype=np.uint8)
+    rows = np.array(Image.fromarray(tall).resize((3, 300), Image.BILINEAR))
+    rows_then_columns = np.array(Image.fromarray(rows).resize((3, 102), Image.BILINEAR))
+    columns = np.array(Image.fromarray(tall).resize((10, 102), Image.BILINEAR))
+    columns_then_rows = np.array(Image.fromarray(columns).resize((3, 102), Image.BILINEAR))
+    resized = resize_image(tall, (102, 3))
+    assert np.array_equal(resized, rows_then_columns)
+    assert not np.array_equal(resized, columns_then_rows)
 
 
 def test_resize_is_antialiased_bilinear():
