@@ -35,7 +35,7 @@ from src.data.coco import CocoDataset
 from src.data.loader import read_image_ids
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
-from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol
+from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, ResultsProtocol
 from src.evaluation.results_log import ResultsLog
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
@@ -60,6 +60,10 @@ def open_inputs(section):
 
 
 def open_protocol(config, inputs):
+    if config.eval.results and config.eval.protocol != "box":
+        raise ValueError(f"eval.results goes with protocol box, not {config.eval.protocol}")
+    if config.eval.results:
+        return ResultsProtocol(config.eval, inputs)
     if config.eval.protocol == "box":
         return BoxProtocol(config.eval, inputs)
     if config.eval.protocol == "points":
@@ -68,7 +72,10 @@ def open_protocol(config, inputs):
 
 
 def open_predictor(config):
-    """(path of the checkpoint, its predictor); variant and size as the checkpoint says, else as the model section."""
+    """(path of the checkpoint, its predictor); variant and size as the checkpoint says, else as the model section.
+    Masks of a file need no predictor."""
+    if config.eval.results:
+        return config.eval.results, None
     checkpoint = config.eval.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     metadata = read_metadata(checkpoint)
     return checkpoint, load_predictor(checkpoint, metadata.get("variant") or config.model.student,
@@ -77,8 +84,9 @@ def open_predictor(config):
 
 def settings_of(config, protocol, checkpoint, predictor, device):
     """Everything the predictions depend on; files by their hash."""
-    return {"protocol": config.eval.protocol, "checkpoint_sha256": file_sha256(checkpoint),
-            "variant": predictor.variant, "image_size": predictor.image_size,
+    network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
+        "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size}
+    return {"protocol": config.eval.protocol, **network,
             "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device}
 
 
@@ -99,7 +107,8 @@ def main(argv=None):
     output = Path(section.output_dir)
     with ResultsLog(output / "per_image.jsonl", settings) as log:
         scores = protocol.evaluate(predictor, log)
-    print(f"{checkpoint} ({predictor.variant}, {predictor.image_size} px); {section.annotations}; {section.protocol}")
+    network = "masks of a file" if predictor is None else f"{predictor.variant}, {predictor.image_size} px"
+    print(f"{checkpoint} ({network}); {section.annotations}; {section.protocol}")
     print_table(protocol.rows(scores))
     print(f"  {inputs.skipped}")
     written = protocol.write(output, scores)

@@ -150,6 +150,7 @@ class EvalConfig:
     image_root: str
     image_ids: str
     boxes: str
+    results: str
     max_detections: int = _at_least(1)
     metric: str = _one_of("coco", "lvis")
     max_points: int = _at_least(1)

@@ -26,13 +26,14 @@ from typing import Any, Dict, List, NamedTuple
 from src.checkpoint.file_hash import file_sha256
 from src.data.coco import CocoDataset, load_coco_json
 from src.data.records import SkipLog
-from src.evaluation.box_prompted import evaluate_boxes
+from src.evaluation.box_prompted import evaluate_boxes, score_masks
 from src.evaluation.box_sources import detected_boxes, ground_truth_boxes
 from src.evaluation.coco_metrics import average_precision
 from src.evaluation.everything import LIMITS, evaluate_everything
 from src.evaluation.lvis_metrics import lvis_average_precision, read_federation
 from src.evaluation.plots import plot_points
 from src.evaluation.points import evaluate_points
+from src.evaluation.results_file import read_results
 from src.inference.everything import EverythingGenerator
 from src.inference.mask_records import write_json
 
@@ -90,6 +91,21 @@ class BoxProtocol:
     def write(self, folder, scores):
         write_json(folder / "masks.json", self._results)
         return [folder / "masks.json"]
+
+
+class ResultsProtocol(BoxProtocol):
+    """Masks that another program made of the same boxes, from the file `section.results`; nothing is predicted."""
+
+    def __init__(self, section, inputs):
+        super().__init__(section, inputs)
+        dataset, image_ids, labels, skipped = inputs
+        self._records = read_results(section.results, dataset, image_ids, labels, skipped)
+
+    def evaluate(self, predictor, log):
+        scores, self._results = score_masks(self._records, self.inputs.labels, self.section.max_detections,
+                                            self._metric)
+        return {**scores, "metric": self.section.metric, "boxes_from": self.section.boxes,
+                "mask_choice": "as in the file", "mask_score": "as in the file"}
 
 
 class PointsProtocol:
