@@ -55,9 +55,15 @@ def split_prompts(count, limit=BATCH_SIZES[0]):
 class SamPredictor:
     """Masks for prompts on one image, with SAM's own interface.
 
+    Attributes:
+        variant, image_size: of the network.
+        engine: what runs in the network's place, such as the format of an exported graph; None: the network itself.
+
     Args:
         sam: the network of `build_sam`, switched to evaluation.
     """
+
+    engine = None
 
     def __init__(self, sam):
         sam.set_train(False)
@@ -96,7 +102,7 @@ class SamPredictor:
         self.reset_image()
         resized = resize_longest_side(np.ascontiguousarray(image), self.image_size)
         batch = normalise_and_pad(resized, self.image_size)[None]
-        self.image_embeddings = self._image_encoder(ms.Tensor(batch, ms.float32))
+        self.image_embeddings = self._encode(batch)
         self.original_size = image.shape[:2]
         self.input_size = resized.shape[:2]
 
@@ -146,27 +152,43 @@ class SamPredictor:
                         prompt_batch=BATCH_SIZES[0]):
         """`predict_batch` without the upscaling: (low_res_masks [N, C, S/4, S/4] logits, iou_predictions [N, C]), for
         callers that keep only one mask of each prompt. At most `prompt_batch` prompts are decoded together."""
-        image_embeddings = self._embeddings()
+        self._embeddings()
         coords, labels, mask_input = self._slots(boxes, point_coords, point_labels, mask_input)
-        count, slots = labels.shape
+        count, filled = labels.shape
         wanted = slice(1, 4) if multimask_output else slice(0, 1)
         side, channels = self._mask_side, 3 if multimask_output else 1
         low_res_masks = np.empty((count, channels, side, side), np.float32)
         iou_predictions = np.empty((count, channels), np.float32)
-        for first, used, size in split_prompts(count, prompt_batch):
+        for first, used, size, slots in self._calls(count, filled, prompt_batch):
             batch_coords = np.zeros((1, size, slots, 2), np.float32)
             batch_labels = np.full((1, size, slots), EMPTY, np.int32)
-            batch_coords[0, :used] = coords[first:first + used]
-            batch_labels[0, :used] = labels[first:first + used]
-            prompt = [ms.Tensor(batch_coords), ms.Tensor(batch_labels)]
+            batch_coords[0, :used, :filled] = coords[first:first + used]
+            batch_labels[0, :used, :filled] = labels[first:first + used]
+            batch_masks = None
             if mask_input is not None:
                 batch_masks = np.zeros((1, size, 1, side, side), np.float32)
                 batch_masks[0, :used] = mask_input[first:first + used]
-                prompt.append(ms.Tensor(batch_masks))
-            masks, ious, _ = self._decoder(image_embeddings, *prompt)
-            low_res_masks[first:first + used] = masks.asnumpy()[0, :used, wanted]
-            iou_predictions[first:first + used] = ious.asnumpy()[0, :used, wanted]
+            masks, ious = self._decode(batch_coords, batch_labels, batch_masks)
+            low_res_masks[first:first + used] = masks[0, :used, wanted]
+            iou_predictions[first:first + used] = ious[0, :used, wanted]
         return low_res_masks, iou_predictions
+
+    def _encode(self, images):
+        """Image embeddings, in whatever form `_decode` takes them, of [1, 3, S, S] float32."""
+        return self._image_encoder(ms.Tensor(images))
+
+    def _calls(self, count, slots, limit):
+        """Calls of the decoder for `count` prompts of at most `slots` slots: [(first, used, M, K)], M at most `limit`.
+        K is the next power of two, at least 2: few shapes, as with M."""
+        slots = max(2, 1 << (slots - 1).bit_length())
+        return [(first, used, size, slots) for first, used, size in split_prompts(count, limit)]
+
+    def _decode(self, point_coords, point_labels, mask_input):
+        """Prompts [1, M, K, 2], [1, M, K] and [1, M, 1, S/4, S/4] or None on the image: arrays low_res_masks
+        [1, M, 4, S/4, S/4] and iou_predictions [1, M, 4]."""
+        prompt = [part for part in (point_coords, point_labels, mask_input) if part is not None]
+        masks, ious, _ = self._decoder(self.image_embeddings, *map(ms.Tensor, prompt))
+        return masks.asnumpy(), ious.asnumpy()
 
     def upscale(self, low_res_masks, return_logits=False):
         """Masks at the original size from low_res_masks [..., S/4, S/4]: bool [..., H, W] (logit > 0), or the logits.
@@ -196,7 +218,7 @@ class SamPredictor:
 
     def _slots(self, boxes, point_coords, point_labels, mask_input):
         """Checked prompts as slots of the S x S frame: coords [N, K, 2], labels [N, K], mask_input [N, 1, S/4, S/4]
-        or None. K is the next power of two, at least 2."""
+        or None."""
         coords, labels = [], []
         if point_coords is not None:
             points, point_labels = self._checked_points(point_coords, point_labels)
@@ -220,12 +242,11 @@ class SamPredictor:
             raise ValueError(f"boxes, points and mask_input are of {sorted(counts)} prompts; give each as many")
         count = counts.pop()
         used = sum(part.shape[1] for part in labels)
-        slots = max(2, 1 << (used - 1).bit_length()) if used else 2
-        all_coords = np.zeros((count, slots, 2), np.float32)
-        all_labels = np.full((count, slots), EMPTY, np.int32)
+        all_coords = np.zeros((count, used, 2), np.float32)
+        all_labels = np.zeros((count, used), np.int32)
         if used:
-            all_coords[:, :used] = scale_points(np.concatenate(coords, axis=1), self.original_size, self.input_size)
-            all_labels[:, :used] = np.concatenate(labels, axis=1)
+            all_coords[:] = scale_points(np.concatenate(coords, axis=1), self.original_size, self.input_size)
+            all_labels[:] = np.concatenate(labels, axis=1)
         return all_coords, all_labels, mask_input
 
     def _checked_points(self, point_coords, point_labels):
