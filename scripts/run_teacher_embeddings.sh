@@ -13,12 +13,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-# Store the teacher's image embeddings in advance: bash scripts/run_teacher_embeddings.sh CONFIG [--section.key=value ...]
-# Alone on one device; on all devices of a node: python tools/launch.py tools/make_teacher_embeddings.py --config CONFIG
+# Store the teacher's image embeddings in advance, on one device or with --distribute on runtime.devices of each node.
+# Usage: bash scripts/run_teacher_embeddings.sh [--distribute [--nodes N --node_rank R --master_addr A]] CONFIG
+#            [--section.key=value ...]        the same command again goes on where it stopped
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ $# -ge 1 && $1 != -* ]] || refuse "usage: bash scripts/run_teacher_embeddings.sh CONFIG [--section.key=value ...]"
-[[ -f $1 ]] || refuse "no config file '$1'; configs/ holds them"
+usage="usage: bash scripts/run_teacher_embeddings.sh [--distribute [--nodes N ...]] CONFIG [--section.key=value ...]"
+launcher=()
+if [[ ${1:-} == --distribute ]]; then
+    launcher=(tools/launch.py) && shift
+    while [[ $# -ge 2 && $1 == --* ]]; do launcher+=("$1" "$2") && shift 2; done
+fi
+[[ $# -ge 1 && -f $1 ]] || refuse "no config file '${1:-}'; $usage"
 config="$(realpath "$1")"
 shift
 cd "$ROOT"
-exec "$(find_python)" tools/make_teacher_embeddings.py --config "$config" "$@"
+exec "$(find_python)" ${launcher[@]+"${launcher[@]}"} tools/make_teacher_embeddings.py --config "$config" "$@"

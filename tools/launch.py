@@ -242,7 +242,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             signal.signal(number, handler)
     if code in (1, 2):
         print(job.last_words(), file=sys.stderr)
-        advice = "" if code == 2 else "; start again with --resume auto to go on from the newest whole checkpoint"
+        advice = "" if code == 2 else ("; the same command again goes on from here (train.py: with --resume auto, from "
+                                       "the newest whole checkpoint)")
         print(f"launch.py: {job.causes()}; logs are in {arguments.log_dir}{advice}", file=sys.stderr)
     return code
 

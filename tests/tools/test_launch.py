@@ -207,7 +207,7 @@ def test_a_rank_that_fails_is_shown_with_its_last_lines(tmp_path):
     said = found.communicate(timeout=300)
     assert found.returncode == 1, said
     assert "ValueError: something is wrong here" in said[1]
-    assert f"launch.py: rank 1 left with exit code 7; logs are in {tmp_path}; start again with --resume auto" in said[1]
+    assert f"launch.py: rank 1 left with exit code 7; logs are in {tmp_path}; the same command again goes" in said[1]
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -163,3 +163,33 @@ def test_refusals_are_one_line(teacher, tmp_path, capsys, change, message):
     said = capsys.readouterr().err
     assert said.startswith("make_teacher_embeddings.py: ") and message in said and said.count("\n") == 1
     assert not (tmp_path / "cache").exists()
+
+
+SHELL = str(ROOT / "scripts" / "run_teacher_embeddings.sh")
+
+
+@pytest.mark.parametrize("arguments, before", [
+    ([], []),
+    (["--distribute"], ["tools/launch.py"]),
+    (["--distribute", "--nodes", "2", "--node_rank", "1"], ["tools/launch.py", "--nodes", "2", "--node_rank", "1"]),
+])
+def test_the_script_runs_alone_or_under_the_launcher(tmp_path, arguments, before):
+    """A stand-in for the interpreter prints what it is called with."""
+    echo = tmp_path / "python"
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    echo.chmod(0o755)
+    config = str(ROOT / "configs" / "smoke_cpu.yaml")
+    done = subprocess.run(["bash", SHELL, *arguments, config, "--embeddings.dtype=int8"], capture_output=True,
+                          text=True, check=True, env={**os.environ, "PYTHON": str(echo)})
+    assert done.stdout.split() == [*before, "tools/make_teacher_embeddings.py", "--config", config,
+                                   "--embeddings.dtype=int8"]
+
+
+@pytest.mark.parametrize("arguments, named", [([], ""), (["--distribute"], ""), (["none.yaml"], "none.yaml"),
+                                              (["--nodes", "2", "none.yaml"], "--nodes")])
+def test_the_script_says_how_to_call_it(arguments, named):
+    done = subprocess.run(["bash", SHELL, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (f"run_teacher_embeddings.sh: no config file '{named}'; usage: bash "
+                           "scripts/run_teacher_embeddings.sh [--distribute [--nodes N ...]] CONFIG "
+                           "[--section.key=value ...]\n")

@@ -98,7 +98,7 @@ def test_two_processes_equal_one_also_when_a_rank_was_killed(one_process, tmp_pa
     assert time.monotonic() - killed_at < 15
     assert first.returncode == 1, said
     assert "launch.py: rank 1 was ended by signal 9; logs are in " in said[1]
-    assert "start again with --resume auto to go on from the newest whole checkpoint" in said[1]
+    assert "the same command again goes on from here (train.py: with --resume auto, from the newest" in said[1]
     assert f"--- {tmp_path / 'log' / 'worker_1.log'}" in said[1]
     assert f"step 2/{STEPS}" in said[0]  # what rank 0 says is seen
     assert not (tmp_path / "student.ckpt").exists()
