@@ -14,9 +14,9 @@
 # ============================================================================
 """Configuration: frozen dataclasses over `default_config.yaml`.
 
-default_config.yaml < `--config FILE` < `--section.key=value`. Every key has one type and one range, written here
-beside its name; unit, source and default stand in default_config.yaml. What surprises: PyYAML reads `1e-4` as text,
-so text that spells a number is taken where a number is wanted, and only there.
+default_config.yaml < `--config FILE` (several: the later ones win) < `--section.key=value`. Every key has one type and
+one range, written here beside its name; unit, source and default stand in default_config.yaml. What surprises: PyYAML
+reads `1e-4` as text, so text that spells a number is taken where a number is wanted, and only there.
 """
 import dataclasses
 import difflib
@@ -320,9 +320,9 @@ def _parse_text(key: str, text: str) -> Any:
         raise ConfigError(f"--{key}={text}: the value cannot be read; lists are written [a, b]") from error
 
 
-def _parse_arguments(argv: Sequence[str], aliases: Mapping[str, str]) -> Tuple[Optional[str], Dict[str, Any]]:
-    """(config file or None, {'section.key': value}) of `--config F`, `--section.key=value` and the aliases."""
-    config_file, overrides, rest = None, {}, list(argv)
+def _parse_arguments(argv: Sequence[str], aliases: Mapping[str, str]) -> Tuple[List[str], Dict[str, Any]]:
+    """(config files in order, {'section.key': value}) of `--config F`, `--section.key=value` and the aliases."""
+    config_files, overrides, rest = [], {}, list(argv)
     while rest:
         argument = rest.pop(0)
         name, has_value, text = argument.partition("=")
@@ -336,10 +336,10 @@ def _parse_arguments(argv: Sequence[str], aliases: Mapping[str, str]) -> Tuple[O
                 raise ConfigError(f"{name} needs a value: {name}=VALUE")
             text = rest.pop(0)
         if name == "--config":
-            config_file = text
+            config_files.append(text)
         else:
             overrides[key] = _checked("command line", key, _parse_text(key, text))
-    return config_file, overrides
+    return config_files, overrides
 
 
 def build_config(*layers: Mapping[str, Any]) -> Config:
@@ -388,7 +388,7 @@ def load_config(argv: Optional[Sequence[str]] = None, usage: str = "",
         aliases: short names of the script, such as {"--resume": "train.resume"}.
 
     Returns:
-        Config: default_config.yaml < `--config FILE` < `--section.key=value`.
+        Config: default_config.yaml < `--config FILE`, of several the later ones < `--section.key=value`.
 
     Raises:
         ConfigError: unknown key (with the nearest known one), wrong type, impossible value, unreadable file.
@@ -396,9 +396,8 @@ def load_config(argv: Optional[Sequence[str]] = None, usage: str = "",
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         short = "".join(f"  {name} VALUE = --{key}=VALUE\n" for name, key in (aliases or {}).items())
-        print(f"{usage.strip()}\n\nOptions: --config FILE, then any --section.key=value:\n{short}\n"
+        print(f"{usage.strip()}\n\nOptions: --config FILE (several: the later ones win), then any --section.key=value:\n{short}\n"
               f"{DEFAULT_CONFIG.read_text(encoding='utf-8')}")
         raise SystemExit(0)
-    config_file, overrides = _parse_arguments(argv, aliases or {})
-    from_file = _read_yaml(Path(config_file)) if config_file is not None else {}
-    return build_config(from_file, overrides)
+    config_files, overrides = _parse_arguments(argv, aliases or {})
+    return build_config(*(_read_yaml(Path(name)) for name in config_files), overrides)

@@ -35,6 +35,15 @@ def test_command_line_wins_over_file_and_file_over_default(tmp_path):
     assert config.train.epochs == 8  # the default: the paper's
 
 
+def test_of_several_files_the_later_wins(tmp_path):
+    first = write(tmp_path, "optim:\n  warmup_steps: 7\n  clip_norm: 3.5\n")
+    second = tmp_path / "stage.yaml"
+    second.write_text("optim:\n  warmup_steps: 8\n", encoding="utf-8")
+    config = load_config(["--config", first, "--config", str(second)])
+    assert (config.optim.warmup_steps, config.optim.clip_norm) == (8, 3.5)
+    assert load_config(["--config", str(second), "--config", first]).optim.warmup_steps == 7
+
+
 def test_exponent_without_point_is_a_number_although_yaml_reads_text(tmp_path):
     assert yaml.safe_load("1e-4") == "1e-4"
     config = load_config(["--config", write(tmp_path, "optim:\n  learning_rate: 1e-4\n")])
