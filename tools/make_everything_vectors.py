@@ -12,32 +12,40 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Runs the reference packages' automatic mask generators on made-up weights and writes their records as JSON.
+"""Reference records for tests/parity: the automatic mask generators of SAM (arXiv 2304.02643) and MobileSAM in PyTorch.
 
-    python tests/parity/reference_everything.py OUTPUT.json     (needs torch, segment-anything and mobilesam-mirror)
+    python tools/make_everything_vectors.py --output tests/parity/everything.npz
 
-tests/parity/test_everything_parity.py starts it where torch is at hand. Weights: make_parity_vectors.py, adjusted.
+Needs torch, pycocotools and the packages segment-anything and mobilesam-mirror; what the tests import from here needs
+NumPy only. Weights are those of make_parity_vectors.py, adjusted so that masks are blobs; the picture is drawn, so no
+weight and no picture is stored. The .npz holds plain arrays: every field of every record of every run.
 """
-import json
+import argparse
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.make_parity_vectors import CASES, build_reference, encode_reference, import_reference  # noqa: E402
 
 # Made-up weights predict IoUs between -1 and 3 and slopes of logits of their own, hence the thresholds.
-COMMON = {"points_per_side": 5, "points_per_batch": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.85,
+COMMON = {"points_per_side": 5, "points_per_batch": 25, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.85,
           "stability_score_offset": 0.2}
 SAM = ("vit_l_small", "segment_anything")
+FIELDS = ("area", "bbox", "predicted_iou", "point_coords", "stability_score", "crop_box")
 RUNS = {
-    "grid": (*SAM, {}),
+    "grid": (*SAM, {"points_per_side": 10, "points_per_batch": 16}),
     "loose": (*SAM, {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95,
                      "points_per_side": 4}),
-    "crops": (*SAM, {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2, "box_nms_thresh": 0.9,
-                     "crop_nms_thresh": 0.8, "stability_score_thresh": 0.7}),
+    "crops": (*SAM, {"crop_n_layers": 1, "crop_overlap_ratio": 0.6, "box_nms_thresh": 0.9, "crop_nms_thresh": 0.8,
+                     "stability_score_thresh": 0.5}),
+    "fewer_points_in_crops": (*SAM, {"points_per_side": 6, "points_per_batch": 36, "crop_n_layers": 1,
+                                     "crop_n_points_downscale_factor": 2, "crop_overlap_ratio": 0.6,
+                                     "pred_iou_thresh": 0.1, "stability_score_thresh": 0.5,
+                                     "min_mask_region_area": 40}),
     "regions": (*SAM, {"min_mask_region_area": 300, "box_nms_thresh": 0.9}),
     "tinyvit": ("tinyvit_5m_320", "mobile_sam", {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.5}),
 }
@@ -120,12 +128,45 @@ def reference_records(case_name, package, settings):
     return generator.generate(input_picture())
 
 
+def to_arrays(records):
+    """Fields of N records as arrays: counts (run lengths as uint8 text, one mask a line) and the others, [N, ...]."""
+    texts = [record["segmentation"]["counts"] for record in records]
+    arrays = {"counts": np.frombuffer("\n".join(texts).encode("ascii"), np.uint8),
+              "size": np.array([record["segmentation"]["size"] for record in records], np.int32)}
+    for field in FIELDS:
+        arrays[field] = np.array([record[field] for record in records], np.float64)
+    return arrays
+
+
+def read_records(path):
+    """{name of RUNS: records}, the segmentation as COCO's compressed run lengths."""
+    records = {}
+    with np.load(path) as file:
+        for run in RUNS:
+            texts = file[f"{run}.counts"].tobytes().decode("ascii").split("\n")
+            rows = zip(texts, file[f"{run}.size"].tolist(), *(file[f"{run}.{field}"].tolist() for field in FIELDS))
+            records[run] = [{"segmentation": {"size": size, "counts": counts}, **dict(zip(FIELDS, values))}
+                            for counts, size, *values in rows]
+    return records
+
+
 def main():
     import torch
 
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", required=True, type=Path, help="the .npz file to write")
+    target = parser.parse_args().output
+    vectors = {}
     with torch.no_grad():
-        records = {name: reference_records(*run) for name, run in RUNS.items()}
-    Path(sys.argv[1]).write_text(json.dumps(records), encoding="utf-8")
+        for name, run in RUNS.items():
+            records = reference_records(*run)
+            vectors.update({f"{name}.{key}": values for key, values in to_arrays(records).items()})
+            print(f"{name}: {len(records)} masks of {len({str(record['crop_box']) for record in records})} crops, "
+                  f"{sum(record['area'] == 0 for record in records)} empty")
+    unfinished = target.with_suffix(".part.npz")
+    np.savez_compressed(unfinished, **vectors)
+    os.replace(unfinished, target)
+    print(f"{target}: {target.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
