@@ -152,13 +152,13 @@ def test_progressive_training_starts_each_stage_from_the_one_before(tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text("train: {epochs: 1}\n", encoding="utf-8")
     script, out = SCRIPT.with_name("run_progressive_train.sh"), tmp_path / "out"
-    result = subprocess.run(["bash", str(script), "mine.yaml", "out", "--runtime.seed=3"], cwd=tmp_path, capture_output=True,
-                            text=True, timeout=60, env={"PYTHON": "echo", "PATH": "/usr/bin:/bin"})
+    result = subprocess.run(["bash", str(script), "mine.yaml", "out", "--runtime.seed=3"], cwd=tmp_path, text=True,
+                            capture_output=True, timeout=60, env={"PYTHON": "echo", "PATH": "/usr/bin:/bin"})
     common = f"train.py --config {config}"
     assert result.stdout.splitlines() == [
         f"{common} --config configs/stage_64px.yaml --runtime.seed=3 --train.output_dir={out}/64px --resume auto",
-        f"{common} --config configs/stage_128px.yaml --runtime.seed=3 --model.student_checkpoint={out}/64px/student.ckpt "
-        f"--train.output_dir={out}/128px --resume auto",
+        f"{common} --config configs/stage_128px.yaml --runtime.seed=3 "
+        f"--model.student_checkpoint={out}/64px/student.ckpt --train.output_dir={out}/128px --resume auto",
         f"{common} --runtime.seed=3 --model.student_checkpoint={out}/128px/student.ckpt "
         f"--train.output_dir={out}/last --resume auto"]
     for stage in ("stage_64px.yaml", "stage_128px.yaml"):
