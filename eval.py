@@ -17,6 +17,7 @@
     python eval.py --eval.checkpoint=output/train/student.ckpt --eval.annotations=data/val/instances.json
     python eval.py --config configs/eval_coco.yaml --eval.boxes=vitdet_h_boxes.json --eval.checkpoint=tinysam.ckpt
     python eval.py --protocol points --eval.annotations=data/val/instances.json
+    python eval.py --eval.mindir=output/export --eval.annotations=data/val/instances.json     an export (or --eval.onnx)
     python eval.py --protocol everything --eval.annotations=data/val/instances.json
 
 box: masks of the labels' boxes or a detector's, scored by COCO's or LVIS's AP and mean IoU. points: mean IoU after 1..9
@@ -37,6 +38,7 @@ from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, ResultsProtocol
 from src.evaluation.results_log import ResultsLog
+from src.export.exported_predictor import ExportedPredictor
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
 from src.inference.predictor import load_predictor, shipped_checkpoint
@@ -72,11 +74,15 @@ def open_protocol(config, inputs):
 
 
 def open_predictor(config):
-    """(path of the checkpoint, its predictor); variant and size as the checkpoint says, else as the model section.
-    Masks of a file need no predictor."""
-    if config.eval.results:
-        return config.eval.results, None
-    checkpoint = config.eval.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
+    """(path of the checkpoint or of the export's manifest, its predictor); variant and size as the file says, else as
+    the model section. Masks of a file need no predictor."""
+    section = config.eval
+    if section.results:
+        return section.results, None
+    if section.mindir or section.onnx:
+        predictor = ExportedPredictor(section.mindir or section.onnx, "mindir" if section.mindir else "onnx")
+        return str(predictor.manifest), predictor
+    checkpoint = section.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     metadata = read_metadata(checkpoint)
     return checkpoint, load_predictor(checkpoint, metadata.get("variant") or config.model.student,
                                       metadata.get("image_size") or config.model.image_size)
@@ -85,7 +91,8 @@ def open_predictor(config):
 def settings_of(config, protocol, checkpoint, predictor, device):
     """Everything the predictions depend on; files by their hash."""
     network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
-        "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size}
+        "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size,
+        **({"engine": predictor.engine} if predictor.engine else {})}
     return {"protocol": config.eval.protocol, **network,
             "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device}
 

@@ -146,6 +146,8 @@ class EmbeddingsConfig:
 class EvalConfig:
     protocol: str = _one_of("box", "points", "everything")
     checkpoint: str
+    mindir: str
+    onnx: str
     annotations: str
     image_root: str
     image_ids: str
@@ -360,6 +362,9 @@ def build_config(*layers: Mapping[str, Any]) -> Config:
         raise ConfigError(f"'data.image_roots' names {len(merged['data.image_roots'])} folders for "
                           f"{len(merged['data.paths'])} 'data.paths'; give one for each, or none")
     _check_embeddings(merged)
+    given = [f"'eval.{name}'" for name in ("checkpoint", "mindir", "onnx", "results") if merged[f"eval.{name}"]]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} are set; an evaluation has one of them")
     return Config(**{section: cls(**{f.name: merged[f"{section}.{f.name}"] for f in dataclasses.fields(cls)})
                      for section, cls in _SECTIONS.items()})
 
@@ -396,7 +401,7 @@ def load_config(argv: Optional[Sequence[str]] = None, usage: str = "",
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         short = "".join(f"  {name} VALUE = --{key}=VALUE\n" for name, key in (aliases or {}).items())
-        print(f"{usage.strip()}\n\nOptions: --config FILE (several: the later ones win), then any --section.key=value:\n{short}\n"
+        print(f"{usage.strip()}\n\nOptions: --config FILE (several: the later win), any --section.key=value:\n{short}\n"
               f"{DEFAULT_CONFIG.read_text(encoding='utf-8')}")
         raise SystemExit(0)
     config_files, overrides = _parse_arguments(argv, aliases or {})

@@ -1,0 +1,50 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Fixtures of exports: one tiny network and its export, made once, since every graph costs seconds to compile."""
+import numpy as np
+import pytest
+
+from src.checkpoint import save_network
+from src.export.exporter import ExportSettings, export_model
+from src.modeling.build_sam import build_sam
+
+SIDE = 64
+
+
+class SmallExport:
+    """A nano of 64 pixels, its checkpoint, and the folder of its export; `lines`: what the exporter said."""
+
+    def __init__(self, folder):
+        self.sam = build_sam("nano", image_size=SIDE, seed=5)
+        self.checkpoint = folder / "nano.ckpt"
+        save_network(self.checkpoint, self.sam)
+        self.folder = folder / "export"
+        self.lines = []
+        settings = ExportSettings(formats=("mindir", "onnx"), decoders=("4x3", "1x4"))
+        self.manifest = export_model(self.sam, self.folder, settings, {"name": "nano.ckpt", "sha256": "0" * 64},
+                                     {"mindspore": "of the test"}, say=self.lines.append)
+
+
+@pytest.fixture(scope="session")
+def small_export(tmp_path_factory):
+    return SmallExport(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """(point_coords [1, 4, 3, 2], point_labels [1, 4, 3]): a click, two clicks, a box, and one more click."""
+    point_coords = np.random.default_rng(1).uniform(0, SIDE, (1, 4, 3, 2)).astype(np.float32)
+    point_labels = np.array([[[1, -1, -2], [1, 0, -1], [2, 3, -2], [1, -1, -2]]], np.int32)
+    return point_coords, point_labels
