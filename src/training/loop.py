@@ -79,6 +79,13 @@ def draw_noise(seed: int, step: int, batch: int, prompts: int, max_rounds: int) 
     return rng.random((batch, prompts, max(1, max_rounds)), dtype=np.float32), rounds
 
 
+def inputs_of_part(part: Mapping[str, np.ndarray], noise: np.ndarray, rounds: int,
+                   prompt_count: Optional[Tensor] = None) -> Tuple[Any, ...]:
+    """Inputs of the distiller: a batch, its rows of `draw_noise`, the number of hard rounds."""
+    return (*(Tensor(part[name]) for name in BATCH_NAMES), Tensor(noise), Tensor(rounds, ms.int32),
+            Tensor(part[STORED]) if STORED in part else None, prompt_count)
+
+
 class StopSignal:
     """Context in which the first Ctrl-C or SIGTERM only sets `name`; a second one ends the process as usual."""
 
@@ -234,6 +241,5 @@ class TrainLoop:
         prompt_count = None
         if self.share.batches > 1:
             prompt_count = Tensor(sum(float(part["mask_valid"].sum()) for part in parts) / len(parts), ms.float32)
-        return [(*(Tensor(part[name]) for name in BATCH_NAMES), Tensor(noise[self.share.rows(index, batch)]),
-                 Tensor(rounds, ms.int32), Tensor(part[STORED]) if STORED in part else None,
-                 prompt_count) for index, part in enumerate(parts)]
+        return [inputs_of_part(part, noise[self.share.rows(index, batch)], rounds, prompt_count)
+                for index, part in enumerate(parts)]
