@@ -37,9 +37,11 @@ void Escape(j_common_ptr info) {
   std::longjmp(handler->escape, 1);
 }
 
-// libjpeg would fill up a file that ends too early with grey and only warn. Other warnings do not cost pixels.
+// libjpeg fills up a picture whose data end before its header says with grey, and only warns: at the end of the file,
+// or at a marker, as where the header lies about the height. Other warnings do not cost pixels.
 void OnMessage(j_common_ptr info, int level) {
-  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) Escape(info);
+  const int code = info->err->msg_code;
+  if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER)) Escape(info);
 }
 
 // The two halves of decoding: no object with a destructor lives in them, because errors leave them by longjmp.
@@ -80,18 +82,18 @@ void InvertedCmykToRgb(const std::vector<uint8_t> &cmyk, std::vector<uint8_t> *r
 
 class Decompressor {
  public:
-  Decompressor(const std::vector<uint8_t> &bytes, const std::string &name) : name_(name) {
+  Decompressor(const std::vector<uint8_t> &bytes, const std::string &name) : bytes_(bytes), name_(name) {
     info_.err = jpeg_std_error(&handler_.base);
     handler_.base.error_exit = Escape;
     handler_.base.emit_message = OnMessage;
     handler_.message[0] = 0;
-    if (!ReadHeader(&info_, &handler_, bytes.data(), bytes.size())) Fail();
   }
   ~Decompressor() { jpeg_destroy_decompress(&info_); }
   Decompressor(const Decompressor &) = delete;
   void operator=(const Decompressor &) = delete;
 
   Image Decode() {
+    if (!ReadHeader(&info_, &handler_, bytes_.data(), bytes_.size())) Fail();
     Image image;
     image.size = {static_cast<int>(info_.image_height), static_cast<int>(info_.image_width)};
     if (Pixels(image.size) > kMostPixels) {
@@ -114,6 +116,7 @@ class Decompressor {
     throw InputError(Text(name_, ": truncated or broken JPEG (", message, ")"));
   }
 
+  const std::vector<uint8_t> &bytes_;
   std::string name_;
   ErrorHandler handler_;
   jpeg_decompress_struct info_ = {};

@@ -17,7 +17,9 @@
 // The same API serves the library for Ascend and the one for CPUs. What surprises: the library's own log is silenced
 // (GLOG_v brings it back), inputs and outputs are taken by their place, and float16 tensors are converted here, so that
 // the rest of the program knows float32 alone.
+#include <fcntl.h>
 #include <glob.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -33,6 +35,30 @@ namespace tinysam {
 namespace {
 
 namespace lite = mindspore;
+
+// Keeps the library's warnings off stderr while it works: it decides what to log when it is loaded, before main. With
+// GLOG_v in the environment nothing is hidden.
+class QuietLog {
+ public:
+  QuietLog() {
+    if (std::getenv("GLOG_v")) return;
+    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0) return;
+    stderr_ = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (stderr_ >= 0) dup2(nowhere, STDERR_FILENO);
+    close(nowhere);
+  }
+  ~QuietLog() {
+    if (stderr_ < 0) return;
+    dup2(stderr_, STDERR_FILENO);
+    close(stderr_);
+  }
+  QuietLog(const QuietLog &) = delete;
+  void operator=(const QuietLog &) = delete;
+
+ private:
+  int stderr_ = -1;
+};
 
 size_t Elements(const std::vector<int64_t> &shape) {
   size_t count = 1;
@@ -76,6 +102,7 @@ class LiteModel {
                               ": MindSpore Lite cannot use it; it takes [section] and ", "key=value lines"));
       }
     }
+    const QuietLog quiet;
     const lite::Status status = model_.Build(graph.path, lite::kMindIR, MakeContext(settings, device));
     if (status != lite::kSuccess) {
       throw InputError(
@@ -88,6 +115,7 @@ class LiteModel {
 
   // Values of each output, from values of each input.
   std::vector<std::vector<float>> Run(const std::vector<const void *> &values) {
+    const QuietLog quiet;
     std::vector<lite::MSTensor> inputs = model_.GetInputs();
     for (size_t i = 0; i < inputs.size(); ++i) Fill(values[i], &inputs[i]);
     std::vector<lite::MSTensor> outputs;
@@ -197,7 +225,6 @@ class LiteEngine : public Engine {
 }  // namespace
 
 std::unique_ptr<Engine> MakeEngine(const Manifest &manifest, const EngineSettings &settings) {
-  setenv("GLOG_v", "4", 0);
   return std::make_unique<LiteEngine>(manifest, settings);
 }
 
