@@ -120,14 +120,14 @@ def strided_slice(build, node, arguments):
     x, begin, end, strides, begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask = arguments
     if ellipsis_mask or new_axis_mask:
         raise ValueError(f"StridedSlice {node.name} has an ellipsis or a new axis, which have no ONNX form here")
+    if min(strides) < 1:
+        raise ValueError(f"StridedSlice {node.name} runs backwards {strides}, which has no ONNX form here")
     shape, starts, ends = list(x.type.shape), [], []
     for axis in range(len(begin)):
         shrink = shrink_axis_mask >> axis & 1
         starts.append(0 if begin_mask >> axis & 1 and not shrink else begin[axis])
         ends.append((starts[axis] + 1 or LAST) if shrink else LAST if end_mask >> axis & 1 else end[axis])
         shape[axis] = len(range(*slice(starts[axis], ends[axis], strides[axis]).indices(shape[axis])))
-    if min(strides) < 1:
-        raise ValueError(f"StridedSlice {node.name} runs backwards {strides}, which has no ONNX form here")
     bounds = [np.array(values, np.int64) for values in (starts, ends, range(len(begin)), strides)]
     if not shrink_axis_mask:
         return build.add("Slice", [x, *bounds], node)

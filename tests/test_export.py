@@ -1,0 +1,134 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""export.py as a user runs it, and eval.py on what it wrote."""
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.checkpoint import save_network
+from src.checkpoint.file_hash import file_sha256
+from src.modeling.build_sam import build_sam
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """(checkpoint of a 64 px nano, annotation JSON of one image with one label)."""
+    folder = tmp_path_factory.mktemp("export_script")
+    save_network(folder / "nano.ckpt", build_sam("nano", image_size=64, seed=1))
+    (folder / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "images" / "1.png")
+    (folder / "labels.json").write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "1.png", "height": 30, "width": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 10], "area": 100, "iscrowd": 0,
+                         "segmentation": [[2, 3, 12, 3, 12, 13, 2, 13]]}],
+        "categories": [{"id": 1, "name": "square"}]}))
+    return folder / "nano.ckpt", folder / "labels.json"
+
+
+def run(monkeypatch, capsys, script, *arguments):
+    """(exit code, stdout, stderr) of a root script in this process."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    return (code, *capsys.readouterr())
+
+
+def test_export_then_evaluate_as_the_checkpoint(monkeypatch, capsys, tmp_path, files):
+    checkpoint, labels = files
+    folder = tmp_path / "a folder" / "export"  # the framework itself refuses a blank in a path
+    code, out, err = run(monkeypatch, capsys, "export.py", f"--export.checkpoint={checkpoint}",
+                         f"--export.output_dir={folder}", "--export.formats=[mindir, onnx]", "--export.decoders=[1x3]",
+                         "--runtime.device=cpu")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == f"{checkpoint} (nano, 64 px) as float32 to {folder}"
+    assert [line.split()[0] for line in lines[1:-1]] == [
+        "image_encoder.mindir", "image_encoder.onnx", "mask_decoder_p1_n3.mindir", "mask_decoder_p1_n3.onnx"]
+    assert lines[-1] == f"wrote {folder / 'manifest.json'}"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["checkpoint"] == {"name": "nano.ckpt", "sha256": file_sha256(checkpoint)}
+    assert set(manifest["versions"]) == {"mindspore", "tinysam"}
+
+    scores = {}
+    for name, value in (("checkpoint", checkpoint), ("mindir", folder), ("onnx", folder)):
+        output = tmp_path / name
+        code, out, err = run(monkeypatch, capsys, "eval.py", f"--eval.{name}={value}", f"--eval.annotations={labels}",
+                             f"--eval.output_dir={output}", "--runtime.device=cpu", "--runtime.mode=pynative")
+        assert code == 0, err
+        scores[name] = json.loads((output / "results.json").read_text())
+        assert "(nano, 64 px)" in out
+    for name in ("mindir", "onnx"):
+        assert scores[name]["settings"]["engine"] == name
+        assert scores[name]["settings"]["checkpoint_sha256"] == file_sha256(folder / "manifest.json")
+        assert scores[name]["mean_iou"] == pytest.approx(scores["checkpoint"]["mean_iou"], abs=0.01)
+    assert "engine" not in scores["checkpoint"]["settings"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--export.checkpoint=no.ckpt"], "checkpoint no.ckpt does not exist; give --export.checkpoint=FILE"),
+    (["--export.formats=[tflite]"],
+     "command line: 'export.formats'[0] is 'tflite'; it must be one of mindir, onnx, air"),
+    (["--export.formats=air", "--export.checkpoint=no.ckpt"],
+     "export.formats: air is written on an Ascend device only, and this runs on a CPU; leave it out: the converter of "
+     "MindSpore Lite takes mindir"),
+    (["--export.decoders=[16]", "--export.checkpoint=no.ckpt"],
+     "export.decoders: '16' must be prompts x slots, such as 16x11: at least one prompt, and two slots, which a click "
+     "or a box takes"),
+    (["--export.dtype=int8"], "command line: 'export.dtype' is 'int8'; it must be one of float32, float16"),
+])
+def test_what_cannot_be_exported_ends_in_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+    arguments = [*arguments, f"--export.output_dir={tmp_path / 'out'}", "--runtime.device=cpu"]
+    assert run(monkeypatch, capsys, "export.py", *arguments) == (2, "", f"export.py: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_variant_end_in_one_line(monkeypatch, capsys, tmp_path):
+    """Without metadata the model section says what the weights are, and they must fit."""
+    network = build_sam("nano", image_size=64, seed=1)
+    for name in ("variant", "image_size"):
+        object.__delattr__(network, name)
+    save_network(tmp_path / "bare.safetensors", network)
+    code, out, err = run(monkeypatch, capsys, "export.py", f"--export.checkpoint={tmp_path / 'bare.safetensors'}",
+                         f"--export.output_dir={tmp_path / 'out'}", "--model.student=tinyvit_5m",
+                         "--model.image_size=64", "--runtime.device=cpu")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith(f"export.py: {tmp_path / 'bare.safetensors'} does not fit variant tinyvit_5m")
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_of_what_is_no_export_ends_in_one_line(monkeypatch, capsys, tmp_path, files):
+    arguments = [f"--eval.annotations={files[1]}", "--runtime.device=cpu"]
+    code, _, err = run(monkeypatch, capsys, "eval.py", f"--eval.mindir={tmp_path}", *arguments)
+    assert (code, err) == (2, f"eval.py: {tmp_path}: no manifest.json there; give the folder of an export "
+                              "(docs/export.md)\n")
+    code, _, err = run(monkeypatch, capsys, "eval.py", "--eval.mindir=a", "--eval.onnx=b", *arguments)
+    assert (code, err) == (2, "eval.py: 'eval.mindir' and 'eval.onnx' are set; an evaluation has one of them\n")
+
+
+def test_help_shows_an_example_and_the_keys(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "export.py", "--help")
+    assert code == 0
+    assert "python export.py --export.checkpoint=output/train/student.ckpt" in out and "single_graph: false" in out
