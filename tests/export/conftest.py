@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Fixtures of exports: one tiny network and its export, made once, since every graph costs seconds to compile."""
+import mindspore as ms
 import numpy as np
 import pytest
 
@@ -23,11 +24,25 @@ from src.modeling.build_sam import build_sam
 SIDE = 64
 
 
+def stir(sam, seed=0):
+    """Weights as after training: fresh ones leave branches at zero and norms at one, where wrong graphs look right."""
+    rng = np.random.default_rng(seed)
+    for parameter in sam.get_parameters():
+        noise = rng.standard_normal(parameter.shape).astype(np.float32)
+        value = parameter.asnumpy()
+        if parameter.name.endswith("moving_variance"):
+            value = np.exp(0.2 * noise)
+        elif "gaussian_matrix" not in parameter.name:
+            value = value + (0.2 if value.ndim == 1 or "attention_biases" in parameter.name else 0.02) * noise
+        parameter.set_data(ms.Tensor(value.astype(np.float32)))
+    return sam
+
+
 class SmallExport:
     """A nano of 64 pixels, its checkpoint, and the folder of its export; `lines`: what the exporter said."""
 
     def __init__(self, folder):
-        self.sam = build_sam("nano", image_size=SIDE, seed=5)
+        self.sam = stir(build_sam("nano", image_size=SIDE, seed=5))
         self.checkpoint = folder / "nano.ckpt"
         save_network(self.checkpoint, self.sam)
         self.folder = folder / "export"
@@ -40,6 +55,12 @@ class SmallExport:
 @pytest.fixture(scope="session")
 def small_export(tmp_path_factory):
     return SmallExport(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def stirred():
+    """Function (variant, image_size) -> network with weights as after training, the same at every call."""
+    return lambda variant, image_size: stir(build_sam(variant, image_size=image_size, seed=5))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,8 @@ def network_results(sam, picture, point_coords, point_labels):
 
 
 def largest_error(got, wanted):
-    return max(np.abs(a.astype(np.float64) - b).max() for a, b in zip(got, wanted))
+    """Largest difference, as a share of the largest value where that is above 1."""
+    return max(np.abs(a.astype(np.float64) - b).max() / max(1, np.abs(b).max()) for a, b in zip(got, wanted))
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,9 @@ def test_reloaded_graphs_equal_the_network(small_export, prompts, expected, engi
     assert largest_error((embeddings, masks, ious), expected) < tolerance
 
 
-def test_a_training_step_before_the_export_changes_nothing(tmp_path, small_export, prompts, expected):
+def test_a_training_step_before_the_export_changes_nothing(tmp_path, small_export, stirred, prompts, expected):
     """Export is forward only: neither set_train(True) nor the cells' own backward pass reach the file."""
-    sam = build_sam("nano", image_size=64, seed=5)
+    sam = stirred("nano", 64)
     sam.set_train(True)
     graph = graphs_of(sam, ((4, 3),))[1]
     write_graph(graph, tmp_path / "decoder.mindir")
@@ -77,8 +78,8 @@ def test_a_training_step_before_the_export_changes_nothing(tmp_path, small_expor
     assert b"bprop" not in (small_export.folder / "image_encoder.mindir").read_bytes()
 
 
-def test_float16_graphs_take_and_give_float16(tmp_path, small_export, prompts, expected):
-    sam = build_sam("nano", image_size=64, seed=5)
+def test_float16_graphs_take_and_give_float16(tmp_path, stirred, prompts, expected):
+    sam = stirred("nano", 64)
     graphs = graphs_of(sam, ((4, 3),), "float16")
     for graph in graphs:
         write_graph(graph, tmp_path / f"{graph.name}.mindir")
@@ -88,8 +89,7 @@ def test_float16_graphs_take_and_give_float16(tmp_path, small_export, prompts, e
         embeddings, = open_graph(tmp_path / f"image_encoder.{engine}", engine)(images(64).astype(np.float16))
         masks, ious = open_graph(tmp_path / f"mask_decoder_p4_n3.{engine}", engine)(embeddings, *prompts)
         assert [array.dtype for array in (embeddings, masks, ious)] == [np.float16] * 3
-        scale = np.abs(expected[1]).max()
-        assert largest_error((masks, ious), expected[1:]) < 0.02 * scale, engine
+        assert largest_error((masks, ious), expected[1:]) < 0.02, engine
 
 
 def test_single_graph_is_both_halves(tmp_path, prompts, small_export, expected):
@@ -103,9 +103,9 @@ def test_single_graph_is_both_halves(tmp_path, prompts, small_export, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [128, 1024])
-def test_tinyvit_5m(tmp_path, side):
+def test_tinyvit_5m(tmp_path, stirred, side):
     """The paper's student. At 128 pixels windows are padded, at 1024 as it is used."""
-    sam = build_sam("tinyvit_5m", image_size=side, seed=2)
+    sam = stirred("tinyvit_5m", side)
     export_model(sam, tmp_path / "export", ExportSettings(formats=("mindir", "onnx"), decoders=("2x3",)),
                  {"name": "fresh", "sha256": "0" * 64}, {})
     point_coords = np.array([[[[0.3 * side, 0.4 * side], [0, 0], [0, 0]],
