@@ -27,6 +27,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from src.export.classic_primitives import use_classic_primitives
 from src.modeling.precision import set_precision
 from src.modeling.sam import PromptDecoder
 
@@ -164,7 +165,8 @@ def write_graph(graph, path, file_format="MINDIR"):
     inputs = [ms.Tensor(np.zeros(spec.shape), DTYPES[spec.dtype]) for spec in graph.inputs]
     # The framework refuses most characters in a path, appends its own suffix, and leaves files read-only.
     with tempfile.TemporaryDirectory() as folder:
-        ms.export(graph.cell, *inputs, file_name=os.path.join(folder, "graph"), file_format=file_format)
+        options = {"custom_func": use_classic_primitives} if file_format == "MINDIR" else {}
+        ms.export(graph.cell, *inputs, file_name=os.path.join(folder, "graph"), file_format=file_format, **options)
         written = Path(folder) / f"graph.{file_format.lower()}"
         written.chmod(0o644)
         shutil.move(str(written), str(path))

@@ -107,10 +107,6 @@ class OnnxBuilder:
         self._operators.append(self._onnx.helper.make_node(op, inputs, list(names), name=names[0], **attributes))
         return tuple(Ref(name, kind) for name, kind in zip(names, kinds))
 
-    def of_type(self, value, dtype):
-        """An operand: a Ref as it is, a constant as an array of `dtype`."""
-        return value if isinstance(value, Ref) else np.asarray(value, dtype)
-
     def element_type(self, dtype):
         """ONNX's number for a numpy type."""
         return self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

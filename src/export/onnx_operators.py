@@ -34,16 +34,9 @@ class Ref(NamedTuple):
     type: TensorType
 
 
-def unary(op):
-    return lambda build, node, arguments: build.add(op, arguments[:1], node)
-
-
-def binary(op):
-    """An operator of two tensors; a constant takes the type of the other operand."""
-    def convert(build, node, arguments):
-        dtype = next(argument.type.dtype for argument in arguments if isinstance(argument, Ref))
-        return build.add(op, [build.of_type(argument, dtype) for argument in arguments], node)
-    return convert
+def plain(op):
+    """An operator of the node's tensors as they are."""
+    return lambda build, node, arguments: build.add(op, arguments, node)
 
 
 def same(build, node, arguments):
@@ -80,10 +73,6 @@ def transpose(build, node, arguments):
 
 def cast(build, node, arguments):
     return build.add("Cast", arguments[:1], node, to=build.element_type(node.type.dtype))
-
-
-def select(build, node, arguments):
-    return build.add("Where", arguments, node)
 
 
 def concat(build, node, arguments):
@@ -206,12 +195,11 @@ def rsqrt(build, node, arguments):
 
 CONVERSIONS = {
     "Load": same, "Depend": same, "MakeTuple": together, "make_list": together, "TupleGetItem": item,
-    "Add": binary("Add"), "Adds": binary("Add"), "Sub": binary("Sub"), "Subs": binary("Sub"), "Mul": binary("Mul"),
-    "Muls": binary("Mul"), "Div": binary("Div"), "Divs": binary("Div"), "RealDiv": binary("Div"),
-    "Equal": binary("Equal"), "EqScalar": binary("Equal"), "GreaterEqual": binary("GreaterOrEqual"),
-    "Sigmoid": unary("Sigmoid"), "ReLU": unary("Relu"), "Sin": unary("Sin"), "Cos": unary("Cos"), "Rsqrt": rsqrt,
+    "Add": plain("Add"), "Sub": plain("Sub"), "Mul": plain("Mul"), "Div": plain("Div"), "RealDiv": plain("Div"),
+    "Equal": plain("Equal"), "GreaterEqual": plain("GreaterOrEqual"), "Select": plain("Where"),
+    "Sigmoid": plain("Sigmoid"), "ReLU": plain("Relu"), "Sin": plain("Sin"), "Cos": plain("Cos"), "Rsqrt": rsqrt,
     "Reshape": reshape, "ExpandDims": reshape, "BroadcastTo": broadcast_to, "Tile": tile, "Transpose": transpose,
-    "Cast": cast, "Select": select, "Concat": concat, "Stack": stack, "Split": split, "Gather": gather,
-    "StridedSlice": strided_slice, "MatMul": matmul, "BatchMatMul": batch_matmul, "BiasAdd": bias_add,
-    "Conv2D": conv2d, "BatchNorm": batch_norm, "LayerNorm": layer_norm, "Softmax": softmax, "ReduceMean": reduce_mean,
+    "Cast": cast, "Concat": concat, "Stack": stack, "Split": split, "Gather": gather, "StridedSlice": strided_slice,
+    "MatMul": matmul, "BatchMatMul": batch_matmul, "BiasAdd": bias_add, "Conv2D": conv2d, "BatchNorm": batch_norm,
+    "LayerNorm": layer_norm, "Softmax": softmax, "ReduceMean": reduce_mean,
 }

@@ -16,7 +16,7 @@
 
 Lite 2.0.0 is the newest library on PyPI with the C++ interface that an Ascend user links, so it runs the C++ program
 where there is no Ascend. Since its time, parameters of primitives have moved from attributes to trailing constant
-inputs, and operations with a Python number have got primitives of their own. Whatever is not known here is an error.
+inputs. Whatever is not known here is an error.
 
     python tests/cpp/old_mindir.py EXPORT_FOLDER NEW_FOLDER      a whole export with its manifest
     python tests/cpp/old_mindir.py GRAPH.mindir NEW.mindir       one graph
@@ -27,18 +27,14 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 from mindspore import ops
 from mindspore.ops.auto_generate import gen_ops_prim
-from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, TensorProto
+from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto
 
 OLD_VERSION = 1
 ORDER_OF_READS = ("Load", "UpdateState", "Depend")  # a forward graph writes nothing
-RENAMED = {"Muls": "Mul", "Divs": "RealDiv", "Div": "RealDiv", "Adds": "Add", "Subs": "Sub", "EqScalar": "Equal",
-           "make_list": "MakeTuple"}
-ARITHMETIC = ("Add", "Sub", "Mul", "RealDiv", "Equal", "GreaterEqual")
+RENAMED = {"Div": "RealDiv", "make_list": "MakeTuple"}
 AS_THEY_WERE = ("Conv2D", "MakeTuple", "TupleGetItem", "Stack", "Cast")
-NUMPY_TYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.INT32: np.int32}
 
 
 def rewrite(model):
@@ -53,8 +49,6 @@ def rewrite(model):
     graph = model.graph
     primitives = {primitive.name: primitive for primitive in model.primitives}
     constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
-    types = {value.name: value.tensor[0].data_type for value in graph.input}
-    types.update({parameter.name: parameter.data_type for parameter in graph.parameter})
     nodes, new_primitives, aliases = [], [], {}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -70,10 +64,7 @@ def rewrite(model):
         new.name = f"{new.op_type}:{len(new_primitives)}"
         new_primitives.append(new)
         node.op_type = f"REF::{new.name}"
-        _remember_type(node, types)
-        if new.op_type in ARITHMETIC:
-            _numbers_to_tensors(node, constants, types)
-        elif new.op_type not in AS_THEY_WERE:
+        if new.op_type not in AS_THEY_WERE:
             _inputs_to_attributes(node, new, constants)
         nodes.append(node)
     graph.output[0].name = aliases.get(graph.output[0].name, graph.output[0].name)
@@ -90,12 +81,6 @@ def _copy(message):
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
-
-
-def _remember_type(node, types):
-    for attribute in node.attribute:
-        if attribute.name == "shape" and attribute.type == AttributeProto.TENSORS:
-            types[node.output[0]] = attribute.tensors[0].data_type
 
 
 def _inputs_to_attributes(node, primitive, constants):
@@ -120,30 +105,6 @@ def _inputs_to_attributes(node, primitive, constants):
             format_too.CopyFrom(attribute)
             format_too.name = "format"
     del node.input[called_with:]
-
-
-def _numbers_to_tensors(node, constants, types):
-    """Python numbers beside a tensor become 0-d tensors of its type."""
-    tensor_types = {types[name] for name in node.input if name in types}
-    for place, name in enumerate(node.input):
-        if name not in constants:
-            continue
-        value = constants[name].attribute[0]
-        if value.type in (AttributeProto.TENSORS, AttributeProto.TENSOR):
-            continue
-        if len(tensor_types) != 1:
-            raise ValueError(f"node {node.name}: no tensor says of what type its numbers are")
-        (data_type,) = tensor_types
-        number = NUMPY_TYPES[data_type](value.f if value.type == AttributeProto.FLOAT else value.i)
-        new = _copy(constants[name])
-        new.output[0] = new.name = f"{name}_as_{data_type}"
-        attribute = new.attribute[0]
-        attribute.Clear()
-        attribute.name, attribute.type = "value", AttributeProto.TENSORS
-        tensor = attribute.tensors.add()
-        tensor.data_type, tensor.name, tensor.raw_data = data_type, "value0", number.tobytes()
-        constants[new.name] = new
-        node.input[place] = new.name
 
 
 def rewrite_file(source, target):

@@ -19,10 +19,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, TensorProto
 
+from src.export.classic_primitives import use_classic_primitives
 from src.export.exported_predictor import open_graph
 from src.export.graphs import Graph, TensorSpec, write_graph
-from src.export.mindir import MindirGraph, Node, TensorType, read_mindir
+from src.export.mindir import MindirGraph, Node, TensorType, attribute_value, read_mindir
 from src.export.onnx_graph import OnnxBuilder, convert_mindir, require_onnx, write_onnx
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 10 - 1
@@ -94,6 +96,7 @@ def compare(wanted, got):
 def test_shapes_slices_and_numbers(tmp_path):
     wanted, got = both_ways(Mixture(), [X, np.array([[-2, -1, 0], [1, 2, 3]], np.int32)], tmp_path, 7)
     compare(wanted, got)
+    assert {node.op for node in read_mindir(tmp_path / "cell.mindir").nodes} & {"Muls", "Divs", "EqScalar"} == set()
     np.testing.assert_array_equal(got[0], X[:, ::2, 1:3])
     np.testing.assert_array_equal(got[1][0], [np.zeros(4), np.zeros(4), X[0, 2]])  # labels -2, -1, 0
     np.testing.assert_array_equal(got[3], [[1, 0, 0], [0, 0, 0]])
@@ -146,6 +149,37 @@ def test_every_result_needs_a_name():
     assert [value.name for value in model.graph.input] == ["x"]
     assert [value.name for value in model.graph.output] == ["masks"]
     assert (model.ir_version, model.opset_import[0].version) == (8, 17)
+
+
+def test_numbers_become_tensors_of_the_other_operand_s_type():
+    """x * 0.5, twice with one constant, and labels == -2: two 0-d tensors, in front of the nodes that read them."""
+    model = ModelProto()
+    for name, op in (("Muls:1", "Muls"), ("EqScalar:2", "EqScalar"), ("Mul:3", "Mul")):
+        model.primitives.add(name=name, op_type=op)
+    for name, data_type in (("x", TensorProto.FLOAT16), ("labels", TensorProto.INT32)):
+        model.graph.input.add(name=name).tensor.add(data_type=data_type)
+    half = model.graph.node.add(op_type="Constant", name="half", output=["half"]).attribute.add(name="value", f=0.5)
+    half.type = AttributeProto.FLOAT
+    minus = model.graph.node.add(op_type="Constant", name="minus", output=["minus"]).attribute.add(name="value", i=-2)
+    minus.type = AttributeProto.INT64
+    for name, primitive, inputs in (("a", "Muls:1", ["x", "half"]), ("b", "Muls:1", ["x", "half"]),
+                                    ("c", "EqScalar:2", ["labels", "minus"]), ("d", "Mul:3", ["x", "x"])):
+        model.graph.node.add(op_type=f"REF::{primitive}", output=[name], input=inputs)
+    use_classic_primitives(model)
+    assert [primitive.op_type for primitive in model.primitives] == ["Mul", "Equal", "Mul"]
+    first, second = model.graph.node[:2]
+    assert [node.output[0] for node in model.graph.node] == [
+        "half_float16", "minus_int32", "half", "minus", "a", "b", "c", "d"]
+    assert [list(node.input) for node in model.graph.node[4:]] == [
+        ["x", "half_float16"], ["x", "half_float16"], ["labels", "minus_int32"], ["x", "x"]]
+    for node, value in ((first, np.float16(0.5)), (second, np.int32(-2))):
+        array = attribute_value(node.attribute[0])
+        assert (array.shape, array.dtype, array[()]) == ((), value.dtype, value)
+
+    model.primitives[0].op_type = "Muls"
+    model.graph.node[4].input[:] = ["unknown", "half"]
+    with pytest.raises(ValueError, match="node : of what type its number is to be is not known"):
+        use_classic_primitives(model)
 
 
 def test_files_that_are_no_flat_mindir_are_refused(tmp_path):
