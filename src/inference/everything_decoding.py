@@ -79,14 +79,14 @@ class FastDecoding:
         coords[0, :count, 0] = scale_points(points, predictor.original_size, predictor.input_size)
         labels = np.full((1, size, 2), EMPTY, np.int32)
         labels[0, :count] = FOREGROUND, NOT_A_POINT
-        iou_predictions, output_tokens, image_tokens = self._tokens(
+        iou_predictions, tokens, image_tokens = self._tokens(
             predictor.image_embeddings, ms.Tensor(coords), ms.Tensor(labels))
         iou_predictions = iou_predictions.asnumpy()[:count, 1:]
         prompts, masks = passing(iou_predictions, pred_iou_thresh)
-        low_res_masks = self._upscale(image_tokens, output_tokens, prompts, masks)
+        low_res_masks = self._upscale(image_tokens, tokens, prompts, masks)
         return prompts, low_res_masks, iou_predictions[prompts, masks]
 
-    def _upscale(self, image_tokens, output_tokens, prompts, masks):
+    def _upscale(self, image_tokens, tokens, prompts, masks):
         """Low-res masks [K, S/4, S/4] of the places (prompts, masks), prompts ascending."""
         side = self._predictor.image_size // 4
         low_res_masks = np.empty((len(prompts), side, side), np.float32)
@@ -94,7 +94,7 @@ class FastDecoding:
         for first in range(0, len(wanted), self._masks_per_call):
             part = wanted[first:first + self._masks_per_call]
             chosen = np.resize(part, self._masks_per_call).astype(np.int32)  # repeats fill the last call
-            upscaled = self._masks(image_tokens, output_tokens, ms.Tensor(chosen)).asnumpy()
+            upscaled = self._masks(image_tokens, tokens, ms.Tensor(chosen)).asnumpy()
             here = np.isin(prompts, part)
             low_res_masks[here] = upscaled[np.searchsorted(part, prompts[here]), masks[here]]
         return low_res_masks
