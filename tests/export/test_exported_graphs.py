@@ -21,7 +21,8 @@ from src.export.exported_predictor import open_graph
 from src.export.exporter import ExportSettings, export_model
 from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.onnx_graph import convert_mindir, write_onnx
-from src.modeling.build_sam import build_sam
+from src.modeling.build_sam import build_sam, build_sam_around
+from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.sam import PromptDecoder
 
 
@@ -69,7 +70,7 @@ def test_reloaded_graphs_equal_the_network(small_export, prompts, expected, engi
 
 def test_a_training_step_before_the_export_changes_nothing(tmp_path, small_export, stirred, prompts, expected):
     """Export is forward only: neither set_train(True) nor the cells' own backward pass reach the file."""
-    sam = stirred("nano", 64)
+    sam = stirred(build_sam("nano", image_size=64, seed=5))
     sam.set_train(True)
     graph = graphs_of(sam, ((4, 3),))[1]
     write_graph(graph, tmp_path / "decoder.mindir")
@@ -79,7 +80,7 @@ def test_a_training_step_before_the_export_changes_nothing(tmp_path, small_expor
 
 
 def test_float16_graphs_take_and_give_float16(tmp_path, stirred, prompts, expected):
-    sam = stirred("nano", 64)
+    sam = stirred(build_sam("nano", image_size=64, seed=5))
     graphs = graphs_of(sam, ((4, 3),), "float16")
     for graph in graphs:
         write_graph(graph, tmp_path / f"{graph.name}.mindir")
@@ -101,11 +102,25 @@ def test_single_graph_is_both_halves(tmp_path, prompts, small_export, expected):
     assert largest_error((masks, ious), expected[1:]) < 1e-5
 
 
+def test_vit_with_padded_windows_and_a_global_block(tmp_path, stirred):
+    """SAM's own encoder, tiny: a 4 x 4 grid in windows of 3, relative positions; in its MindIR and ONNX forms."""
+    def encoder(image_size):
+        return ImageEncoderViT(image_size, 16, 32, 2, 2, 3, (1,), 32)
+
+    sam = stirred(build_sam_around(encoder, 32, 32, 64, "tiny", seed=3))
+    graph = graphs_of(sam, ((1, 2),))[0]
+    write_graph(graph, tmp_path / "vit.mindir")
+    write_onnx(convert_mindir(tmp_path / "vit.mindir", ["image_embeddings"]), tmp_path / "vit.onnx")
+    expected = sam.image_encoder(ms.Tensor(images(64))).asnumpy()
+    for engine, tolerance in (("mindir", 1e-5), ("onnx", 1e-4)):
+        assert largest_error(open_graph(tmp_path / f"vit.{engine}", engine)(images(64)), [expected]) < tolerance, engine
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [128, 1024])
 def test_tinyvit_5m(tmp_path, stirred, side):
     """The paper's student. At 128 pixels windows are padded, at 1024 as it is used."""
-    sam = stirred("tinyvit_5m", side)
+    sam = stirred(build_sam("tinyvit_5m", image_size=side, seed=5))
     export_model(sam, tmp_path / "export", ExportSettings(formats=("mindir", "onnx"), decoders=("2x3",)),
                  {"name": "fresh", "sha256": "0" * 64}, {})
     point_coords = np.array([[[[0.3 * side, 0.4 * side], [0, 0], [0, 0]],
