@@ -103,8 +103,9 @@ def test_prompts_fit_their_masks():
 
 def test_repeated_masks_fill_every_prompt_with_clicks_of_their_own():
     settings = {**PLAIN, "prompts_per_image": 7, "box_share": 0.0}
-    plain = {int(i): row for batch in collect(Batches(Tiny(), **settings)) for i, row in rows(batch)}
-    filled = {int(i): row for batch in collect(Batches(Tiny(), **settings, repeat_masks=True)) for i, row in rows(batch)}
+    plain, filled = (
+        {int(i): row for batch in collect(Batches(Tiny(), **settings, repeat_masks=repeat)) for i, row in rows(batch)}
+        for repeat in (False, True))
     for image_id, row in filled.items():
         masks = image_id - 99
         assert row["mask_valid"].all()
