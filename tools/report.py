@@ -119,7 +119,7 @@ def everything_section(results, output):
                          seconds["encode"], seconds["decode"], seconds["total"],
                          share(seconds["total"], first["seconds_per_image"]["total"]["mean"])])
             if scores["miou"] is not None:
-                dots[f"{name}, {mode}"] = seconds["total"], scores["miou"]
+                dots.setdefault(name, {})[mode] = seconds["total"], scores["miou"]
     (_, first_miou, first_seconds), *_ = PAPER_EVERYTHING
     for mode, miou, seconds in PAPER_EVERYTHING:
         rows.append(["TinySAM (paper, V100)", "-", "100 images of val2017", mode, miou, share(miou, first_miou),

@@ -18,6 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from src.checkpoint import write_atomically
 
+MARKERS = "os^Dv"  # of the modes of segment everything
+
 
 def plot_points(curves, path):
     """Draw mean IoU against the number of points.
@@ -37,19 +39,26 @@ def plot_points(curves, path):
     write_atomically(path, ".png", lambda part: figure.savefig(part, dpi=120))
 
 
-def plot_everything(modes, path):
-    """Draw mean IoU against seconds per image, one dot for each mode.
+def plot_everything(results, path):
+    """Draw mean IoU against seconds per image: a colour for each result, a marker for each mode, joined by a line.
 
     Args:
-        modes: {name: (mean seconds per image, mean IoU)}.
+        results: {name: {mode: (mean seconds per image, mean IoU)}}.
         path: of the PNG.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name, (seconds, miou) in modes.items():
-        axes.plot([seconds], [miou], marker="o", linestyle="", label=name)
+    modes = list(dict.fromkeys(mode for dots in results.values() for mode in dots))
+    for number, (name, dots) in enumerate(results.items()):
+        colour = f"C{number % 10}"
+        axes.plot(*zip(*dots.values()), color=colour, linewidth=1, label=name,
+                  linestyle=("-", "--", ":")[number // 10 % 3])  # ten colours
+        for mode, (seconds, miou) in dots.items():
+            axes.plot([seconds], [miou], marker=MARKERS[modes.index(mode) % len(MARKERS)], color=colour, linestyle="")
+    for mode, marker in zip(modes, MARKERS):
+        axes.plot([], [], marker=marker, color="0.3", linestyle="", label=mode)
     axes.set(xlabel="seconds per image", ylabel="mean IoU of the best mask", ylim=(0, 1))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     write_atomically(path, ".png", lambda part: figure.savefig(part, dpi=120))
