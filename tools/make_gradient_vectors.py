@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Reference gradients for tests/parity: MobileSAM's TinyViT and SAM's decoder (arXiv 2304.02643) differentiated in PyTorch.
+"""Reference gradients for tests/parity: MobileSAM's TinyViT and SAM's decoder (arXiv 2304.02643), from PyTorch.
 
     python tools/make_gradient_vectors.py --output tests/parity
 

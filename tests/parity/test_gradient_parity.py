@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Gradients of the whole network against PyTorch's, in training mode: what learning rests on, in graph mode and PyNative.
+"""Gradients of the whole network against PyTorch, in training mode: what learning rests on. Graph mode and PyNative.
 
 Stored vectors are made by tools/make_gradient_vectors.py. A few gradients are exactly zero in theory (a bias that a
 softmax or a following BatchNorm cancels) and rounding in practice, hence a tolerance beside the relative one.
