@@ -32,7 +32,8 @@ from src.checkpoint import load_network
 from src.config import Config, ModelConfig, load_config
 from src.data.embedding_cache import EmbeddingCache, meta_of
 from src.data.loader import Batches, open_dataset
-from src.distillation.distiller import FIRST_SLOTS, Distiller
+from src.distillation.distiller import Distiller
+from src.distillation.hard_point_loop import FIRST_SLOTS
 from src.distillation.preview import Preview
 from src.modeling.build_sam import build_sam
 from src.modeling.precision import set_precision

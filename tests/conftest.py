@@ -33,6 +33,15 @@ def mode(request):
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
+@pytest.fixture
+def pynative():
+    """PyNative unless a test asks for `mode`: graphs are compiled anew for every network, which takes seconds. For a
+    whole file: `pytestmark = pytest.mark.usefixtures("pynative")`."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
 @pytest.fixture(scope="session")
 def data_root():
     """Folder of the curated data set (environment variable TINYSAM_DATA); a test that needs it says so without it."""

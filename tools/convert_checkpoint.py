@@ -19,7 +19,6 @@ by a small interpreter that accepts tensors and nothing else (src/checkpoint/tor
 Every parameter of the network must be in the file and fit, or nothing is written.
 """
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from src.checkpoint import (  # noqa: E402
     read_weights,
     save_network,
 )
+from src.checkpoint.file_hash import file_sha256  # noqa: E402
 from src.modeling.build_sam import VARIANTS, build_sam  # noqa: E402
 
 EXAMPLES = """examples:
@@ -81,15 +81,6 @@ def convert(source, target, variant=None, image_size=None):
     return len(sizes), sum(sizes), sorted(name for name in weights if is_known_extra(name))
 
 
-def sha256(path):
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def main(arguments=None):
     """Command line program; returns the exit status."""
     options = parse_arguments(arguments)
@@ -106,7 +97,7 @@ def main(arguments=None):
     print(f"{count} parameters, {numbers} numbers: all of the network's, all found")
     print(f"{len(left_out)} known extras left out" + (f", first {left_out[0]}" if left_out else ""))
     for path in (options.source, options.target):
-        print(f"sha256 {sha256(path)}  {path}")
+        print(f"sha256 {file_sha256(path)}  {path}")
     return 0
 
 

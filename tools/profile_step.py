@@ -44,7 +44,6 @@ import dataclasses
 import functools
 import glob
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -59,10 +58,10 @@ import mindspore as ms  # noqa: E402
 from mindspore import Tensor, nn  # noqa: E402
 from mindspore.profiler import ProfilerActivity, tensorboard_trace_handler  # noqa: E402
 
-from src.checkpoint import write_atomically  # noqa: E402
 from src.config import Config, load_config  # noqa: E402
 from src.data.embedding_cache import EmbeddingCache  # noqa: E402
 from src.distillation.distiller import Distiller  # noqa: E402
+from src.inference.mask_records import write_json  # noqa: E402
 from src.modeling.build_sam import build_sam  # noqa: E402
 from src.modeling.precision import set_precision  # noqa: E402
 from src.runtime import init_runtime, versions  # noqa: E402
@@ -300,14 +299,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         config = load_config(settings)
         rounds = config.distill.max_rounds if arguments.rounds is None else arguments.rounds
         result = profile(config, rounds, arguments.repeats)
-        output = Path(arguments.output)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, ".json", lambda path: Path(path).write_text(json.dumps(result, indent=1) + "\n",
-                                                                             encoding="utf-8"))
+        write_json(Path(arguments.output), result)
     except (ValueError, OSError) as error:
         print(f"profile_step.py: {error}", file=sys.stderr)
         return 2
-    print(f"{table(result)}\nwritten: {output}")
+    print(f"{table(result)}\nwritten: {arguments.output}")
     return 0
 
 

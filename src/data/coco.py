@@ -172,16 +172,31 @@ def _file_name(record, root):
     return f"{split}/{name}" if split and (root / split).is_dir() else name
 
 
+def read_json(path, missing):
+    """What a JSON file holds. Raises ValueError, one line; `missing` is its text where there is no such file."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: {missing}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from None
+
+
+def load_results_json(path, key, what):
+    """The list of a COCO results JSON; `key` is the setting and "is" or what else it may be, for the error of a
+    missing file; `what` names what the list is of. Raises ValueError, one line."""
+    entries = read_json(path, f"no such file; {key} a COCO results JSON")
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a COCO results list of {what}")
+    return entries
+
+
 def load_coco_json(path):
     """The JSON's dict, checked for the lists `images` and `annotations`. Raises ValueError, one line."""
     try:
-        content = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such annotation file") from None
+        content = read_json(path, "no such annotation file")
     except IsADirectoryError:
         raise ValueError(f"{path}: a folder, not a COCO-format JSON") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not an object with images and annotations")
     for key in ("images", "annotations"):

@@ -24,7 +24,7 @@ from typing import Any, Optional, Tuple
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.distillation.hard_point_loop import FIRST_SLOTS, HardPointLoop, WithoutGradient
+from src.distillation.hard_point_loop import HardPointLoop, WithoutGradient
 from src.distillation.losses import (
     dice_loss,
     focal_loss,
@@ -35,7 +35,6 @@ from src.distillation.losses import (
 )
 from src.modeling.sam import PromptDecoder
 
-__all__ = ["FIRST_SLOTS", "NAMES", "Distiller", "FrozenTeacher", "best_multimask"]
 NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_loss", "dice_loss", "iou_loss", "mean_iou")
 
 
@@ -206,12 +205,6 @@ class Distiller(nn.Cell):
         if self.iou_weight > 0:
             iou_loss = mean_over_valid(l1_distance(iou_predictions, real_ious, 2), mask_valid, count=prompt_count)
         return focal, dice, iou_loss
-
-
-def best_multimask(masks: Tensor, iou_predictions: Tensor) -> Tensor:
-    """The one of masks 1..3 that the network itself holds best: [B, M, 4, h, w], [B, M, 4] -> [B, M, h, w]."""
-    best = _one_hot_best(iou_predictions[:, :, 1:]).expand_dims(-1).expand_dims(-1)  # [B, M, 3, 1, 1]
-    return ops.sum(masks[:, :, 1:] * best, 2)
 
 
 def _one_hot_best(scores: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Optional, Tuple
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.distillation.distiller import Distiller, best_multimask
+from src.distillation.distiller import Distiller
 
 
 class Preview(nn.Cell):
@@ -49,13 +49,12 @@ class Preview(nn.Cell):
         image_embeddings = distiller.student.image_encoder(images)
         coords, labels = distiller.mine_hard_points(image_embeddings, gt_masks, point_coords, point_labels, noise,
                                                     rounds)
-        student_masks, student_ious, _ = distiller.student_decoder(image_embeddings, coords, labels)
+        student_best = distiller.student_decoder.best_multimask(image_embeddings, coords, labels)
         teacher_best = ops.zeros_like(gt_masks)
         if self.has_teacher:
             embeddings = distiller.embed_with_teacher(images, teacher_embeddings)
-            teacher_masks, teacher_ious, _ = distiller.teacher(embeddings, coords, labels)
-            teacher_best = best_multimask(teacher_masks, teacher_ious)
-        return coords, labels, best_multimask(student_masks, student_ious), teacher_best
+            teacher_best = distiller.teacher.decoder.best_multimask(embeddings, coords, labels)
+        return coords, labels, student_best, teacher_best
 
     def look(self, *inputs: Tensor) -> Tuple[Tensor, ...]:
         """`construct` with the student in inference mode, whatever mode it is in before and after."""

@@ -17,12 +17,10 @@
 Files from elsewhere hold boxes that are inside out, outside their image, or of images nobody knows. Those are left out
 and counted in a SkipLog; only when nothing is left is the file refused.
 """
-import json
 import math
-from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
-from src.data.coco import load_coco_json
+from src.data.coco import load_coco_json, load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks, mask_box
 
@@ -110,14 +108,7 @@ def detected_boxes(path, dataset, image_ids, max_detections, skipped):
     Raises:
         ValueError: not a results JSON, or no usable box in it.
     """
-    try:
-        entries = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; eval.boxes is 'ground_truth' or a COCO results JSON") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a COCO results list of detections")
+    entries = load_results_json(path, "eval.boxes is 'ground_truth' or", "detections")
     known, prompts = set(dataset.image_ids), {image_id: [] for image_id in image_ids}
     for number, entry in enumerate(entries):
         label = f"entry {number}"

@@ -17,9 +17,7 @@
 What surprises: an entry may also hold the `annotation_id` of the label whose box asked for it; from these comes the
 mean IoU. Images without entries count as images without masks.
 """
-import json
-from pathlib import Path
-
+from src.data.coco import load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks
 
@@ -40,14 +38,7 @@ def read_results(path, dataset, image_ids, labels, skipped):
     Raises:
         ValueError: not a results JSON, or no usable mask in it.
     """
-    try:
-        entries = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; eval.results is a COCO results JSON") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a COCO results list of masks")
+    entries = load_results_json(path, "eval.results is", "masks")
     known = {image_id: {label["annotation_id"] for label in labels[image_id] if not label["iscrowd"]}
              for image_id in image_ids}
     masks = {image_id: [] for image_id in image_ids}

@@ -31,7 +31,7 @@ from mindspore import Tensor
 from src.checkpoint import write_atomically
 from src.data.images import PIXEL_MEAN, PIXEL_STD
 from src.data.transforms import MASK_STRIDE
-from src.distillation.distiller import FIRST_SLOTS
+from src.distillation.hard_point_loop import FIRST_SLOTS
 from src.distillation.preview import Preview
 
 MAX_IMAGES = 4

@@ -25,13 +25,7 @@ from src.modeling.build_sam import build_sam, build_sam_around
 from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.sam import PromptDecoder
 
-
-@pytest.fixture(autouse=True)
-def pynative():
-    """The network to compare with runs in PyNative: in graph mode it would be compiled once more."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 def images(side, seed=0):

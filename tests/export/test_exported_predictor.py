@@ -13,7 +13,6 @@
 # limitations under the License.
 # ============================================================================
 """An export as a predictor: the network's answers, prompts dealt to static shapes, refusals."""
-import mindspore as ms
 import numpy as np
 import pytest
 
@@ -31,11 +30,7 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,7 @@ def tiny_sam():
     return build_sam_around(encoder, 32, 32, SIDE, "tiny", seed=3)
 
 
-@pytest.fixture(autouse=True)
-def pynative():
-    """PyNative unless a test asks for `mode`: graphs are compiled anew for every network, which takes seconds."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 @pytest.fixture(scope="module")

@@ -40,11 +40,7 @@ def tiny_sam():
     return build_sam_around(encoder, 16, 32, 64, "tiny", 5)
 
 
-@pytest.fixture(autouse=True)
-def pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 def one_batch():
