@@ -13,8 +13,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-# Train a small network on a CPU in growing pictures: 64 px, 128 px, then the size of CONFIG. Each stage starts from the
-# weights of the one before it; started again, it goes on where it was stopped. The student is in OUTPUT/last/student.ckpt.
+# Train a small network on a CPU in stages: pictures of 64 px, of 128 px, then those of CONFIG, with ellipses for masks at first.
+# Each starts from the weights of the one before it; started again, it goes on where it was stopped. The student is in
+# OUTPUT/last/student.ckpt.
 # Usage: bash scripts/run_progressive_train.sh CONFIG OUTPUT [--section.key=value ...]
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [[ $# -ge 2 && $1 != -* && $2 != -* ]] || refuse "usage: bash scripts/run_progressive_train.sh CONFIG OUTPUT [--section.key=value ...]"
@@ -23,7 +24,7 @@ config="$(realpath "$1")" output="$(realpath -m "$2")"
 shift 2
 cd "$ROOT"
 start=()
-for stage in 64px 128px last; do
+for stage in 64px 128px ellipses last; do
     grow=()
     [[ $stage == last ]] || grow=(--config "configs/stage_$stage.yaml")
     "$(find_python)" train.py --config "$config" "${grow[@]}" "$@" "${start[@]}" --train.output_dir="$output/$stage" --resume auto

@@ -79,6 +79,7 @@ class DataConfig:
     image_roots: List[str]
     image_ids: str
     synthetic_images: int = _at_least(1)
+    ellipses: int = _at_least(0)
     batch_size: int = _at_least(1)
     prompts_per_image: int = _at_least(1)
     repeat_masks: bool
@@ -148,6 +149,7 @@ class EvalConfig:
     checkpoint: str
     mindir: str
     onnx: str
+    engine: str = _one_of("mindspore", "openvino")
     annotations: str
     image_root: str
     image_ids: str
@@ -365,6 +367,9 @@ def build_config(*layers: Mapping[str, Any]) -> Config:
     given = [f"'eval.{name}'" for name in ("checkpoint", "mindir", "onnx", "results") if merged[f"eval.{name}"]]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} are set; an evaluation has one of them")
+    if merged["eval.engine"] == "openvino" and (merged["eval.mindir"] or merged["eval.results"]):
+        raise ConfigError(f"'eval.engine' is openvino, which runs no {'MindIR' if merged['eval.mindir'] else 'results'}; "
+                          "give eval.onnx or a checkpoint, or use the engine mindspore")
     return Config(**{section: cls(**{f.name: merged[f"{section}.{f.name}"] for f in dataclasses.fields(cls)})
                      for section, cls in _SECTIONS.items()})
 

@@ -159,7 +159,9 @@ def test_progressive_training_starts_each_stage_from_the_one_before(tmp_path):
         f"{common} --config configs/stage_64px.yaml --runtime.seed=3 --train.output_dir={out}/64px --resume auto",
         f"{common} --config configs/stage_128px.yaml --runtime.seed=3 "
         f"--model.student_checkpoint={out}/64px/student.ckpt --train.output_dir={out}/128px --resume auto",
-        f"{common} --runtime.seed=3 --model.student_checkpoint={out}/128px/student.ckpt "
+        f"{common} --config configs/stage_ellipses.yaml --runtime.seed=3 "
+        f"--model.student_checkpoint={out}/128px/student.ckpt --train.output_dir={out}/ellipses --resume auto",
+        f"{common} --runtime.seed=3 --model.student_checkpoint={out}/ellipses/student.ckpt "
         f"--train.output_dir={out}/last --resume auto"]
-    for stage in ("stage_64px.yaml", "stage_128px.yaml"):
+    for stage in ("stage_64px.yaml", "stage_128px.yaml", "stage_ellipses.yaml"):
         load_config(["--config", str(ROOT / "configs" / "nano_cpu.yaml"), "--config", str(ROOT / "configs" / stage)])

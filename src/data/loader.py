@@ -24,6 +24,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from src.data.coco import CocoDataset
+from src.data.ellipses import EllipseDataset
 from src.data.embedding_cache import EmbeddingCache
 from src.data.images import ImageError, normalise_and_pad
 from src.data.records import SegmentationError, SkipLog
@@ -38,13 +39,13 @@ SAM_IMAGE_SIZE = 1024  # the frame that MAX_BOX_NOISE is stated in
 
 
 def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_images=1000, seed=1, image_size=1024,
-                 min_mask_pixels=0):
+                 min_mask_pixels=0, ellipses=0):
     """The data set that the `data` section of the configuration names.
 
     Args:
         format: "sa1b", "coco" or "synthetic".
-        paths, image_roots, image_ids, synthetic_images, min_mask_pixels: see default_config.yaml.
-        seed: of the synthetic pictures.
+        paths, image_roots, image_ids, synthetic_images, min_mask_pixels, ellipses: see default_config.yaml.
+        seed: of the synthetic pictures and the ellipses.
         image_size: longest side of the synthetic pictures in pixels.
 
     Returns:
@@ -55,12 +56,14 @@ def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_image
     """
     keep_ids = read_image_ids(image_ids) if image_ids else None
     if format == "coco":
-        return CocoDataset(paths, image_roots, keep_ids, min_mask_pixels)
-    if format == "sa1b":
-        return Sa1bDataset(paths, keep_ids)
-    if format == "synthetic":
-        return SyntheticDataset(synthetic_images, image_size, seed)
-    raise ValueError(f"data.format ({format!r}) must be one of sa1b, coco, synthetic")
+        dataset = CocoDataset(paths, image_roots, keep_ids, min_mask_pixels)
+    elif format == "sa1b":
+        dataset = Sa1bDataset(paths, keep_ids)
+    elif format == "synthetic":
+        dataset = SyntheticDataset(synthetic_images, image_size, seed)
+    else:
+        raise ValueError(f"data.format ({format!r}) must be one of sa1b, coco, synthetic")
+    return EllipseDataset(dataset, ellipses, seed) if ellipses else dataset
 
 
 def read_image_ids(path):
