@@ -15,9 +15,9 @@
 """Random ellipses in place of a set's own masks: what a mask decoder can learn before it sees objects.
 
 A decoder that starts from random weights takes long to find where a box is, small boxes most of all: the picture tells
-it next to nothing as long as its tokens cannot place themselves. An ellipse follows from its box alone, every box can be
-drawn, large and small ones alike, and the image encoder need not learn meanwhile (`model.freeze`). The inscribed ellipse
-is also the best guess at an object of which only the box is known (better than the filled box).
+it next to nothing as long as its tokens cannot place themselves. An ellipse follows from its box alone, boxes of all
+sizes can be drawn, and the image encoder need not learn meanwhile (`model.freeze`). The inscribed ellipse is also a
+better guess at an object of which only the box is known than the filled box.
 """
 import numpy as np
 
