@@ -24,8 +24,8 @@
     python demo.py --video clip.mp4 --every 10 --everything                    every tenth frame
 
 All coordinates are pixels of the image, upright as its EXIF flag says. The network predicts three masks of each prompt;
-the one with the highest predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything are those of
-default_config.yaml, written as everywhere: --everything.pred_iou_thresh=0.8.
+the one with the highest predicted IoU is kept (arXiv 2312.13789, section 4). default_config.yaml has the settings of
+--everything, written as everywhere: --everything.pred_iou_thresh=0.8. docs/export.md tells about --engine openvino.
 """
 import argparse
 import dataclasses
@@ -34,10 +34,11 @@ from pathlib import Path
 
 from src.config import load_config
 from src.data.images import read_image
+from src.export.engines import ENGINES, open_predictor
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record, write_json
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.predictor import shipped_checkpoint
 from src.inference.visualize import draw_candidates, write_png
 from src.prompts.from_text import parse_prompts
 from src.runtime import init_runtime
@@ -51,11 +52,10 @@ def parse_arguments(argv=None):
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame of the video")
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[,LABEL]",
                         help="a click, LABEL 1 (default) on the object, 0 beside it; repeat for more on one object")
-    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1",
-                        help="a box around an object; repeat for more objects")
-    parser.add_argument("--checkpoint", help="weights; default: the checkpoint in checkpoints/")
-    parser.add_argument("--output", help="the picture to write (PNG); default: output/demo/NAME_masks.png. "
-                                         "With --everything: the folder of pictures and JSONs; default: output/demo")
+    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="repeat for more objects")
+    parser.add_argument("--checkpoint", help="weights, or the folder of an export; default: the one in checkpoints/")
+    parser.add_argument("--engine", default=ENGINES[0], choices=ENGINES, help="what runs the network")
+    parser.add_argument("--output", help="the PNG to write (output/demo/NAME_masks.png); with --everything the folder")
     parser.add_argument("--json", help="also write the masks as run lengths to this file")
     parser.add_argument("--all-masks", action="store_true", help="show all three candidates, not the best alone")
     parser.add_argument("--everything", action="store_true", help="segment everything, without prompts")
@@ -80,7 +80,8 @@ def everything(arguments, config):
     images = (read_frames(arguments.video, arguments.every) if arguments.video else
               read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
     init_runtime(config.runtime)
-    generator = EverythingGenerator(load_predictor(checkpoint), settings)
+    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads)
+    generator = EverythingGenerator(predictor, settings)
     count = segment_files(generator, images, arguments.output or Path("output", "demo"), print)
     if not count:
         raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
@@ -100,7 +101,7 @@ def main(argv=None):
     image = read_image(arguments.image, apply_orientation=True)
     checkpoint = arguments.checkpoint or shipped_checkpoint()
     init_runtime(config.runtime)
-    predictor = load_predictor(checkpoint)
+    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads)
     predictor.set_image(image)
     masks, ious, _ = predictor.predict_batch(boxes, points, labels)
 
@@ -121,8 +122,7 @@ def main(argv=None):
                                       None if labels is None else labels[0], boxes))
     print(f"wrote {output}")
     if arguments.json:
-        height, width = image.shape[:2]
-        write_json(arguments.json, {"image": arguments.image, "width": width, "height": height,
+        write_json(arguments.json, {"image": arguments.image, "width": image.shape[1], "height": image.shape[0],
                                     "checkpoint": str(checkpoint), "masks": records})
         print(f"wrote {arguments.json}")
 

@@ -17,7 +17,7 @@
     python eval.py --eval.checkpoint=output/train/student.ckpt --eval.annotations=data/val/instances.json
     python eval.py --config configs/eval_coco.yaml --eval.boxes=vitdet_h_boxes.json --eval.checkpoint=tinysam.ckpt
     python eval.py --protocol points --eval.annotations=data/val/instances.json
-    python eval.py --eval.mindir=output/export --eval.annotations=data/val/instances.json     an export (or --eval.onnx)
+    python eval.py --engine openvino --eval.annotations=data/val/instances.json     docs/export.md: also --eval.mindir
     python eval.py --protocol everything --eval.annotations=data/val/instances.json
 
 box: masks of the labels' boxes or a detector's, scored by COCO's or LVIS's AP and mean IoU. points: mean IoU after 1..9
@@ -38,13 +38,14 @@ from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, ResultsProtocol
 from src.evaluation.results_log import ResultsLog
+from src.export.engines import open_predictor as open_engine
 from src.export.exported_predictor import ExportedPredictor
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.predictor import shipped_checkpoint
 from src.runtime import init_runtime, versions
 
-ALIASES = {"--protocol": "eval.protocol"}
+ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}
 
 
 def open_inputs(section):
@@ -66,26 +67,24 @@ def open_protocol(config, inputs):
         raise ValueError(f"eval.results goes with protocol box, not {config.eval.protocol}")
     if config.eval.results:
         return ResultsProtocol(config.eval, inputs)
-    if config.eval.protocol == "box":
-        return BoxProtocol(config.eval, inputs)
-    if config.eval.protocol == "points":
-        return PointsProtocol(config.eval, inputs)
+    if config.eval.protocol in ("box", "points"):
+        return {"box": BoxProtocol, "points": PointsProtocol}[config.eval.protocol](config.eval, inputs)
     return EverythingProtocol(config.eval, inputs, EverythingSettings(**dataclasses.asdict(config.everything)))
 
 
 def open_predictor(config):
-    """(path of the checkpoint or of the export's manifest, its predictor); variant and size as the file says, else as
-    the model section. Masks of a file need no predictor."""
+    """(path of the checkpoint, manifest or masks, predictor or None); the model section fills in what a file lacks."""
     section = config.eval
     if section.results:
         return section.results, None
     if section.mindir or section.onnx:
-        predictor = ExportedPredictor(section.mindir or section.onnx, "mindir" if section.mindir else "onnx")
+        engine = "mindir" if section.mindir else "onnx" if section.engine == "mindspore" else section.engine
+        predictor = ExportedPredictor(section.mindir or section.onnx, engine, config.runtime.threads)
         return str(predictor.manifest), predictor
     checkpoint = section.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     metadata = read_metadata(checkpoint)
-    return checkpoint, load_predictor(checkpoint, metadata.get("variant") or config.model.student,
-                                      metadata.get("image_size") or config.model.image_size)
+    return checkpoint, open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
+                                   metadata.get("image_size") or config.model.image_size, config.runtime.threads)
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):

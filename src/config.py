@@ -368,8 +368,9 @@ def build_config(*layers: Mapping[str, Any]) -> Config:
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} are set; an evaluation has one of them")
     if merged["eval.engine"] == "openvino" and (merged["eval.mindir"] or merged["eval.results"]):
-        raise ConfigError(f"'eval.engine' is openvino, which runs no {'MindIR' if merged['eval.mindir'] else 'results'}; "
-                          "give eval.onnx or a checkpoint, or use the engine mindspore")
+        what = "MindIR" if merged["eval.mindir"] else "results"
+        raise ConfigError(f"'eval.engine' is openvino, which runs no {what}; give eval.onnx or a checkpoint, or use the "
+                          "engine mindspore")
     return Config(**{section: cls(**{f.name: merged[f"{section}.{f.name}"] for f in dataclasses.fields(cls)})
                      for section, cls in _SECTIONS.items()})
 

@@ -14,7 +14,7 @@
 # ============================================================================
 """An export in place of a network: every protocol and the everything mode run on it as on a `SamPredictor`.
 
-MindIR runs in MindSpore, ONNX in onnxruntime. Decoders have static shapes, so prompts are dealt to those that there are
+MindIR runs in MindSpore, ONNX in onnxruntime or OpenVINO. Decoders have static shapes, so prompts are dealt to those that there are
 by the rule of docs/export.md, and empty slots fill up what is left.
 """
 import mindspore as ms
@@ -22,6 +22,7 @@ import numpy as np
 from mindspore import nn
 
 from src.export.manifest import read_export
+from src.export.openvino_engine import open_openvino
 from src.inference.predictor import SamPredictor
 
 
@@ -30,23 +31,25 @@ class ExportedPredictor(SamPredictor):
 
     Args:
         folder: of the export, or its manifest.json.
-        engine: "mindir" or "onnx", the format to run.
+        engine: "mindir" (MindSpore), "onnx" (onnxruntime) or "openvino", which runs the ONNX graphs too.
+        threads: of OpenVINO; 0: its own choice. The others have theirs set elsewhere.
 
     Raises:
-        ValueError: what `read_export` refuses, a file that the engine cannot load, or no onnxruntime.
+        ValueError: what `read_export` refuses, a file that the engine cannot load, or no such engine installed.
     """
 
-    def __init__(self, folder, engine):
-        export = read_export(folder, engine)
+    def __init__(self, folder, engine, threads=0):
+        export = read_export(folder, "onnx" if engine == "openvino" else engine)
         self.manifest = export.path
         self.variant = export.variant
         self.image_size = export.image_size
         self.engine = engine
+        self._threads = threads
         self._dtype = np.dtype(export.dtype)
         self._mask_side = export.image_size // 4
         self._decoders = {(graph.prompts, graph.slots): graph.path for graph in export.mask_decoders}
         self._loaded = {}
-        self._image_encoder = open_graph(export.image_encoder.path, engine)
+        self._image_encoder = open_graph(export.image_encoder.path, engine, threads)
         self.reset_image()
 
     def wait(self):
@@ -63,9 +66,9 @@ class ExportedPredictor(SamPredictor):
             raise ValueError("an exported decoder takes no mask_input: leave it out (eval.feed_mask=false)")
         shape = point_labels.shape[1:]
         if shape not in self._loaded:
-            self._loaded[shape] = open_graph(self._decoders[shape], self.engine)
+            self._loaded[shape] = open_graph(self._decoders[shape], self.engine, self._threads)
         masks, ious = self._loaded[shape](self._embeddings(), point_coords, point_labels)
-        return masks.astype(np.float32), ious.astype(np.float32)
+        return masks.astype(np.float32, copy=False), ious.astype(np.float32, copy=False)
 
 
 def decoder_calls(shapes, count, slots, limit):
@@ -102,12 +105,14 @@ def decoder_calls(shapes, count, slots, limit):
     return calls
 
 
-def open_graph(path, engine):
-    """A function of arrays, in the order of the manifest, that returns a tuple of arrays.
+def open_graph(path, engine, threads=0):
+    """A function of arrays, in the order of the manifest, that returns a tuple of arrays. Arguments as above.
 
     Raises:
-        ValueError: the file cannot be loaded, or onnxruntime is missing.
+        ValueError: the file cannot be loaded, or the engine is not installed.
     """
+    if engine == "openvino":
+        return open_openvino(path, threads)
     return _open_mindir(path) if engine == "mindir" else _open_onnx(path)
 
 
