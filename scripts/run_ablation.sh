@@ -1,0 +1,25 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+# The ablation of the distillation (tables 3 and 4 of the paper) at the scale of a CPU: 6 rows x 3 seeds, box and point scores.
+# Started again, it goes on where it was stopped. The table is in OUTPUT/ablation.md.
+# Usage: bash scripts/run_ablation.sh TEACHER_CKPT TRAIN_JSON EVAL_JSON OUTPUT [--seeds 1 2 3] [--section.key=value ...]
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[[ $# -ge 4 && -f $1 && -f $2 && -f $3 && $4 != -* ]] ||
+    refuse "usage: bash scripts/run_ablation.sh TEACHER_CKPT TRAIN_JSON EVAL_JSON OUTPUT [--section.key=value ...]; the first three must exist"
+teacher="$(realpath "$1")" train="$(realpath "$2")" val="$(realpath "$3")" output="$(realpath -m "$4")"
+shift 4
+cd "$ROOT"
+exec "$(find_python)" tools/ablation.py --output "$output" --config configs/ablation_cpu.yaml "--model.teacher_checkpoint=$teacher" \
+    "--data.paths=[$train]" "--eval.annotations=$val" "$@"
