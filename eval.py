@@ -15,10 +15,10 @@
 """Evaluate a checkpoint on a COCO-format set (arXiv 2312.13789, section 4); docs/evaluation.md describes the protocols.
 
     python eval.py --eval.checkpoint=output/train/student.ckpt --eval.annotations=data/val/instances.json
+    python eval.py --eval.scales=output/quantize/scales.json --eval.annotations=data/val/instances.json   quantize.py's
     python eval.py --config configs/eval_coco.yaml --eval.boxes=vitdet_h_boxes.json --eval.checkpoint=tinysam.ckpt
-    python eval.py --protocol points --eval.annotations=data/val/instances.json
+    python eval.py --protocol points --eval.annotations=data/val/instances.json         box, points or everything
     python eval.py --engine openvino --eval.annotations=data/val/instances.json     docs/export.md: also --eval.mindir
-    python eval.py --protocol everything --eval.annotations=data/val/instances.json
 
 box: masks of the labels' boxes or a detector's, scored by COCO's or LVIS's AP and mean IoU. points: mean IoU after 1..9
 simulated clicks. everything: full grid and hierarchical strategy side by side. Prints a table; writes results.json
@@ -43,6 +43,7 @@ from src.export.exported_predictor import ExportedPredictor
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
 from src.inference.predictor import shipped_checkpoint
+from src.quantization.load import apply_scales
 from src.runtime import init_runtime, versions
 
 ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}
@@ -63,8 +64,6 @@ def open_inputs(section):
 
 
 def open_protocol(config, inputs):
-    if config.eval.results and config.eval.protocol != "box":
-        raise ValueError(f"eval.results goes with protocol box, not {config.eval.protocol}")
     if config.eval.results:
         return ResultsProtocol(config.eval, inputs)
     if config.eval.protocol in ("box", "points"):
@@ -83,8 +82,11 @@ def open_predictor(config):
         return str(predictor.manifest), predictor
     checkpoint = section.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     metadata = read_metadata(checkpoint)
-    return checkpoint, open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
-                                   metadata.get("image_size") or config.model.image_size, config.runtime.threads)
+    predictor = open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
+                            metadata.get("image_size") or config.model.image_size, config.runtime.threads)
+    if section.scales:
+        predictor.engine = apply_scales(predictor.sam, section.scales, checkpoint)
+    return checkpoint, predictor
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):
@@ -120,9 +122,8 @@ def main(argv=None):
     written = protocol.write(output, scores)
     write_json(output / "results.json", {
         "protocol": section.protocol, **scores, "checkpoint": checkpoint, "annotations": section.annotations,
-        "settings": settings, "skipped": dict(inputs.skipped.counts),
-        "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)]),
-        "versions": versions()})
+        "settings": settings, "skipped": dict(inputs.skipped.counts), "versions": versions(),
+        "command": shlex.join([Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else argv)])})
     print(f"wrote {', '.join(str(path) for path in [output / 'results.json', *written])}")
 
 

@@ -23,7 +23,8 @@ SRC = ROOT / "src"
 
 # Room -> rooms of src it may see. Every room sees itself; config, runtime and checkpoint are files and count as rooms.
 MAY_IMPORT = {
-    "config": set(),
+    "config": {"config_sections"},
+    "config_sections": set(),
     "runtime": {"config"},
     "checkpoint": set(),
     "modeling": set(),
@@ -33,6 +34,7 @@ MAY_IMPORT = {
     "training": {"distillation", "data", "checkpoint"},
     "inference": {"modeling", "data", "prompts", "checkpoint"},
     "evaluation": {"inference", "data", "prompts", "checkpoint"},
+    "quantization": {"modeling", "prompts", "checkpoint"},
     "export": {"inference", "modeling", "data", "prompts", "checkpoint"},
 }
 
