@@ -34,6 +34,8 @@ from mindspore import ops  # noqa: E402
 from src.checkpoint import load_network, read_weights, save_network, torch_name  # noqa: E402
 from src.config import load_config  # noqa: E402
 from src.distillation.distiller import NAMES, Distiller  # noqa: E402
+from src.evaluation.box_prompted import segment_boxes  # noqa: E402
+from src.evaluation.box_sources import BoxPrompt  # noqa: E402
 from src.export.engines import cached_export  # noqa: E402
 from src.export.exported_predictor import ExportedPredictor  # noqa: E402
 from src.export.graphs import graphs_of, write_graph  # noqa: E402
@@ -99,6 +101,16 @@ def box(options):
         return predictor.predict(box=box_of(*picture.shape[:2]))
 
     return run, lambda found: sampled(found[2], found[1])
+
+
+def boxes(options):
+    """options["boxes"] boxes of one photograph, to run lengths."""
+    predictor, picture = open_predictor(options), photographs(options)[0]
+    height, width = picture.shape[:2]
+    centres, half = click_points(options["boxes"], height, width), 0.04 * np.array([width, height])
+    corners = np.concatenate([centres - half, centres + half], axis=1)
+    prompts = [BoxPrompt(tuple(corner), 1) for corner in corners]
+    return lambda: segment_boxes(predictor, picture, prompts, 64), lambda found: sampled(found[1])
 
 
 def everything(options, hierarchical):
@@ -183,7 +195,8 @@ def weights(options):
 
 
 SECTIONS = {
-    "weights": weights, "macs": macs, "product": product, "encoder": encoder, "box": box, "train_step": train_step,
+    "weights": weights, "macs": macs, "product": product, "encoder": encoder, "box": box, "boxes": boxes,
+    "train_step": train_step,
     "everything_full": lambda options: everything(options, False),
     "everything_hierarchical": lambda options: everything(options, True),
     **{f"decoder_{count}": lambda options, count=count: decoder(options, count) for count in (1, 16, 64)},
