@@ -26,6 +26,7 @@ from src.evaluation.coco_metrics import average_precision, mask_iou
 from src.evaluation.image_loop import evaluate_images, seconds_per_image
 from src.inference.mask_records import coco_result, encode_masks
 
+BOXES_AT_ONCE = 64  # whose low-resolution masks are held, 50 MB at 1024 px; a multiple of the predictor's batches
 
 def segment_boxes(predictor, image, prompts, prompt_batch):
     """Masks of one image's boxes.
@@ -43,17 +44,20 @@ def segment_boxes(predictor, image, prompts, prompt_batch):
     start = time.perf_counter()
     predictor.set_image(image)
     predictor.wait()  # else the encoder's time would be counted with the decoder's
-    encoded = time.perf_counter()
-    boxes = np.array([prompt.box for prompt in prompts])
-    low_res_masks, iou_predictions = predictor.predict_low_res(boxes=boxes, prompt_batch=prompt_batch)
-    decoded = time.perf_counter()
-    rows, best = np.arange(len(prompts)), iou_predictions.argmax(axis=1)
-    segmentations = []
-    for low_res_mask in low_res_masks[rows, best]:  # one at a time: masks of a large image would fill the memory
-        segmentations += encode_masks(predictor.upscale(low_res_mask)[None])
-    ended = time.perf_counter()
-    seconds = {"encode": encoded - start, "decode": decoded - encoded, "post": ended - decoded}
-    return segmentations, iou_predictions[rows, best].tolist(), seconds
+    seconds = {"encode": time.perf_counter() - start, "decode": 0.0, "post": 0.0}
+    segmentations, ious = [], []
+    for first in range(0, len(prompts), BOXES_AT_ONCE):
+        start = time.perf_counter()
+        boxes = np.array([prompt.box for prompt in prompts[first:first + BOXES_AT_ONCE]])
+        low_res_masks, iou_predictions = predictor.predict_low_res(boxes=boxes, prompt_batch=prompt_batch)
+        decoded = time.perf_counter()
+        rows, best = np.arange(len(boxes)), iou_predictions.argmax(axis=1)
+        for low_res_mask in low_res_masks[rows, best]:  # one at a time: masks of a large image would fill the memory
+            segmentations += encode_masks(predictor.upscale(low_res_mask)[None])
+        ious += iou_predictions[rows, best].tolist()
+        seconds["decode"] += decoded - start
+        seconds["post"] += time.perf_counter() - decoded
+    return segmentations, ious, seconds
 
 
 def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_batch=16, max_detections=100,

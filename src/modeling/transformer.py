@@ -65,7 +65,11 @@ class Attention(nn.Cell):
         batch, query_prompts, num_queries, _ = q.shape
         key_prompts, num_keys = k.shape[1:3]
         prompts = max(query_prompts, key_prompts)
-        q = self.q_proj(q) * self.scale
+        q, k = self.q_proj(q), self.k_proj(k)
+        if num_queries * query_prompts < num_keys * key_prompts:  # the shorter side takes the scale
+            q = q * self.scale
+        else:
+            k = k * self.scale
         if query_prompts > key_prompts:
             # Shared keys: the queries of all prompts are one long list, so keys are neither repeated nor read again.
             q = self._split_heads(q, batch, query_prompts * num_queries)
@@ -75,7 +79,7 @@ class Attention(nn.Cell):
             width = self.num_heads * num_queries * self.head_dim
             q = ops.broadcast_to(q.reshape(batch, 1, width), (batch, prompts, width))
             q = q.reshape(batch * prompts, self.num_heads, num_queries, self.head_dim)
-        k = self._split_heads(self.k_proj(k), batch * key_prompts, num_keys)
+        k = self._split_heads(k, batch * key_prompts, num_keys)
         v = self._split_heads(self.v_proj(v), batch * key_prompts, num_keys)
         logits = self.scores(q, k)
         if key_bias is not None:

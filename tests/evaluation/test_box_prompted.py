@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
-from src.evaluation.box_prompted import evaluate_boxes
-from src.evaluation.box_sources import detected_boxes, ground_truth_boxes, read_labels
+from src.evaluation.box_prompted import evaluate_boxes, segment_boxes
+from src.evaluation.box_sources import BoxPrompt, detected_boxes, ground_truth_boxes, read_labels
 from src.evaluation.results_log import ResultsLog
 
 
@@ -165,3 +166,23 @@ def test_known_shapes_on_coco(data_root, tmp_path, draw, mean_iou):
     scores, _, _ = evaluate(Drawing(draw), data_root / "eval" / "coco_val2017" / "instances.json", tmp_path / "log")
     assert scores["mean_iou"] == pytest.approx(mean_iou, abs=5e-5)
     assert (scores["images"], scores["masks"]) == (122, 931)
+
+
+def test_many_boxes_are_decoded_in_parts():
+    """150 boxes in parts of 64, 64 and 22; order and masks are as with one call."""
+    class Counting(Drawing):
+        parts = []
+
+        def predict_low_res(self, boxes, prompt_batch):
+            self.parts.append(len(boxes))
+            masks, ious = super().predict_low_res(boxes, prompt_batch)
+            ious[:, 1] = 0.5 + boxes[:, 2] / 1000
+            return masks, ious
+
+    boxes = [(0.0, 0.0, 1.0 + number % 30, 10.0) for number in range(150)]
+    segmentations, ious, seconds = segment_boxes(Counting(), np.zeros((20, 30, 3), np.uint8),
+                                                 [BoxPrompt(box, 1) for box in boxes], 16)
+    assert Counting.parts == [64, 64, 22]
+    assert [coco_mask.area(rle) for rle in segmentations] == [10 * (1 + number % 30) for number in range(150)]
+    np.testing.assert_allclose(ious, [0.501 + number % 30 / 1000 for number in range(150)], atol=1e-6)
+    assert set(seconds) == {"encode", "decode", "post"} and min(seconds.values()) > 0
