@@ -32,7 +32,7 @@ from src.checkpoint import load_network
 from src.config import Config, ModelConfig, load_config
 from src.data.embedding_cache import EmbeddingCache, meta_of
 from src.data.loader import Batches, open_dataset
-from src.distillation.distiller import Distiller
+from src.distillation.distiller import Distiller, start_decoder_from_teacher
 from src.distillation.hard_point_loop import FIRST_SLOTS
 from src.distillation.preview import Preview
 from src.modeling.build_sam import build_sam
@@ -72,6 +72,11 @@ def build_distiller(config: Config, student: Sam) -> Tuple[Distiller, Optional[E
     """The losses, and the stored embeddings where there are some: the teacher's encoder is let go of then."""
     teacher = build_teacher(config.model, config.runtime.precision)
     cache = None
+    if config.model.decoder_from_teacher:
+        if teacher is None or config.model.student_checkpoint:
+            raise ValueError("model.decoder_from_teacher is true: it needs a model.teacher, and fresh weights instead "
+                             "of model.student_checkpoint")
+        start_decoder_from_teacher(student, teacher)
     if config.data.embedding_cache:
         cache = EmbeddingCache(config.data.embedding_cache, meta_of(teacher, config.model.teacher_checkpoint))
     return Distiller(student, teacher, config.distill, stored_embeddings=cache is not None), cache

@@ -52,6 +52,7 @@ class ModelConfig:
     teacher: str
     image_size: int = _rule(low=64, multiple_of=64)
     student_checkpoint: str
+    decoder_from_teacher: bool
     teacher_checkpoint: str
     freeze: List[str]
 

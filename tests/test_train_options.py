@@ -87,6 +87,14 @@ def refusal(train_main, capsys, *arguments):
     return lines[-1]
 
 
+def test_a_decoder_that_cannot_start_as_the_teachers(train_main, weights, tmp_path, capsys):
+    message = "decoder_from_teacher is true: it needs a model.teacher, and fresh weights instead of model.student_check"
+    for given in (["--model.teacher=none"], [f"--model.teacher_checkpoint={weights / 'teacher.ckpt'}",
+                                             f"--model.student_checkpoint={weights / 'student.ckpt'}"]):
+        assert message in refusal(train_main, capsys, *given, "--model.decoder_from_teacher=true",
+                                  f"--train.output_dir={tmp_path / 'out'}")
+
+
 def test_caches_that_cannot_be_used(train_main, weights, cache, tmp_path, capsys):
     ours = [f"--model.teacher_checkpoint={weights / 'teacher.ckpt'}", f"--train.output_dir={tmp_path / 'out'}"]
     given = [*ours, f"--data.embedding_cache={cache}"]

@@ -207,6 +207,31 @@ class Distiller(nn.Cell):
         return focal, dice, iou_loss
 
 
+def start_decoder_from_teacher(student: nn.Cell, teacher: nn.Cell) -> int:
+    """Give the student's prompt encoder and mask decoder the teacher's weights; both are `Sam`s, before a `Distiller`
+    has renamed the teacher's parameters. Only the image encoder then starts from nothing (decoupled distillation,
+    arXiv 2306.14289, section 3).
+
+    Returns:
+        Number of parameters that were set.
+
+    Raises:
+        ValueError: the decoders are not alike.
+    """
+    _check_pair(student, teacher)
+    pairs = []
+    for part in ("prompt_encoder", "mask_decoder"):
+        theirs = dict(getattr(teacher, part).parameters_and_names())
+        for name, ours in getattr(student, part).parameters_and_names():
+            if name not in theirs or theirs[name].shape != ours.shape:
+                raise ValueError(f"model.decoder_from_teacher: {part}.{name} of {student.variant} does not fit that of "
+                                 f"teacher {teacher.variant}")
+            pairs.append((ours, theirs[name]))
+    for ours, value in pairs:
+        ours.set_data(Tensor(value.asnumpy(), ours.dtype))
+    return len(pairs)
+
+
 def _one_hot_best(scores: Tensor) -> Tensor:
     """[..., n] scores -> [..., n] float 1 at the largest (the first of equals), 0 elsewhere."""
     return ops.one_hot(ops.argmax(scores, -1), scores.shape[-1]).astype(ms.float32)

@@ -18,15 +18,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.distillation.distiller import NAMES, Distiller
+from src.distillation.distiller import NAMES, Distiller, start_decoder_from_teacher
 from src.modeling.sam import PromptDecoder
-
-
-@pytest.fixture
-def pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def named(outputs):
@@ -209,6 +202,21 @@ def test_networks_that_do_not_fit_are_refused(tiny_sam, settings):
         Distiller(tiny_sam(1, "small"), tiny_sam(2, "big", image_size=128), settings())
     with pytest.raises(ValueError, match="^teacher wide has embed_dim 32 and student small has 16 "):
         Distiller(tiny_sam(1, "small"), tiny_sam(2, "wide", width=32), settings())
+
+
+def test_a_decoder_that_starts_as_the_teachers(pynative, tiny_sam, settings, batch, inputs_of):
+    student, teacher = tiny_sam(1, "small"), tiny_sam(2, "big")
+    encoder = {name: value.asnumpy() for name, value in student.image_encoder.parameters_and_names()}
+    assert start_decoder_from_teacher(student, teacher) == len(list(student.get_parameters())) - len(encoder)
+    assert all((encoder[name] == value.asnumpy()).all() for name, value in student.image_encoder.parameters_and_names())
+    prompts = [Tensor(batch[name][:, :, :2]) for name in ("point_coords", "point_labels")]
+    embeddings = student.image_encoder(Tensor(batch["images"]))
+    for ours, theirs in zip(PromptDecoder(student)(embeddings, *prompts), PromptDecoder(teacher)(embeddings, *prompts)):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+    Distiller(student, teacher, settings())  # names are still the student's own
+    assert not any(parameter.name.startswith("teacher.") for parameter in student.get_parameters())
+    with pytest.raises(ValueError, match="^teacher wide has embed_dim 32 and student small has 16 "):
+        start_decoder_from_teacher(student, tiny_sam(2, "wide", width=32))
 
 
 def test_nothing_to_train_on_is_refused(tiny_sam, settings):
