@@ -28,14 +28,16 @@ from src.export.exporter import ExportSettings, export_model
 from src.export.manifest import MANIFEST, read_export
 from src.export.openvino_engine import require_openvino
 from src.inference.predictor import load_predictor
+from src.modeling.fold import fold_batch_norm
 
 ENGINES = ("mindspore", "openvino")
 CACHE = Path("output", "engine_cache")
+DECODERS = ExportSettings().decoders
 SOURCES = Path(__file__).resolve().parent.parent  # src
 
 
 def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache=CACHE, say=print):
-    """A predictor for weights or for an export.
+    """A predictor for weights, whose network is made ready for inference alone, or for an export.
 
     Args:
         engine: one of `ENGINES`. mindspore runs an export's MindIR, openvino its ONNX graphs.
@@ -59,11 +61,13 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
     if path.is_dir() or path.name == MANIFEST:
         return ExportedPredictor(path, "mindir" if engine == "mindspore" else engine, threads)
     if engine == "mindspore":
-        return load_predictor(path, variant, image_size)
+        predictor = load_predictor(path, variant, image_size)
+        fold_batch_norm(predictor.sam)
+        return predictor
     return ExportedPredictor(cached_export(path, cache, variant, image_size, say=say), engine, threads)
 
 
-def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decoders=ExportSettings().decoders, say=print):
+def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decoders=DECODERS, say=print):
     """Folder of a checkpoint's ONNX export, made unless it is there whole.
 
     Args: as `open_predictor`; decoders as in `ExportSettings`.

@@ -14,8 +14,8 @@
 # ============================================================================
 """An export in place of a network: every protocol and the everything mode run on it as on a `SamPredictor`.
 
-MindIR runs in MindSpore, ONNX in onnxruntime or OpenVINO. Decoders have static shapes, so prompts are dealt to those that there are
-by the rule of docs/export.md, and empty slots fill up what is left.
+MindIR runs in MindSpore, ONNX in onnxruntime or OpenVINO. Decoders have static shapes, so prompts are dealt to those
+that there are by the rule of docs/export.md, and empty slots fill up what is left.
 """
 import mindspore as ms
 import numpy as np
