@@ -23,9 +23,8 @@
     python demo.py --image folder/ --everything --full-grid                    every picture of a folder, all points
     python demo.py --video clip.mp4 --every 10 --everything                    every tenth frame
 
-All coordinates are pixels of the image, upright as its EXIF flag says. The network predicts three masks of each prompt;
-the one with the highest predicted IoU is kept (arXiv 2312.13789, section 4). default_config.yaml has the settings of
---everything, written as everywhere: --everything.pred_iou_thresh=0.8. docs/export.md tells about --engine openvino.
+All coordinates are pixels of the image, upright as its EXIF flag says; of a prompt's three masks the one of the highest
+predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything: --everything.pred_iou_thresh=0.8, ...
 """
 import argparse
 import dataclasses
@@ -50,6 +49,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--image", help="a picture file; with --everything also a folder")
     parser.add_argument("--video", help="a video file, with --everything")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame of the video")
+    parser.add_argument("--scales", default="", help="quantize the checkpoint as this scales.json of quantize.py says")
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[,LABEL]",
                         help="a click, LABEL 1 (default) on the object, 0 beside it; repeat for more on one object")
     parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="repeat for more objects")
@@ -60,7 +60,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--all-masks", action="store_true", help="show all three candidates, not the best alone")
     parser.add_argument("--everything", action="store_true", help="segment everything, without prompts")
     plan = parser.add_mutually_exclusive_group()
-    plan.add_argument("--hierarchical", action="store_true", help="few points first, more where needed (the default)")
+    plan.add_argument("--hierarchical", action="store_true", help="few points first, more where needed (default)")
     plan.add_argument("--full-grid", action="store_true", help="all points of the grid")
     parser.add_argument("--points-per-side", type=int, metavar="N", help="of the grid; default: 32")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "ascend"))
@@ -80,7 +80,7 @@ def everything(arguments, config):
     images = (read_frames(arguments.video, arguments.every) if arguments.video else
               read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
     init_runtime(config.runtime)
-    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads)
+    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads, scales=arguments.scales)
     generator = EverythingGenerator(predictor, settings)
     count = segment_files(generator, images, arguments.output or Path("output", "demo"), print)
     if not count:
@@ -101,7 +101,7 @@ def main(argv=None):
     image = read_image(arguments.image, apply_orientation=True)
     checkpoint = arguments.checkpoint or shipped_checkpoint()
     init_runtime(config.runtime)
-    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads)
+    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads, scales=arguments.scales)
     predictor.set_image(image)
     masks, ious, _ = predictor.predict_batch(boxes, points, labels)
 

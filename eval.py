@@ -43,7 +43,6 @@ from src.export.exported_predictor import ExportedPredictor
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
 from src.inference.predictor import shipped_checkpoint
-from src.quantization.load import apply_scales
 from src.runtime import init_runtime, versions
 
 ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}
@@ -82,11 +81,9 @@ def open_predictor(config):
         return str(predictor.manifest), predictor
     checkpoint = section.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     metadata = read_metadata(checkpoint)
-    predictor = open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
-                            metadata.get("image_size") or config.model.image_size, config.runtime.threads)
-    if section.scales:
-        predictor.engine = apply_scales(predictor.sam, section.scales, checkpoint)
-    return checkpoint, predictor
+    return checkpoint, open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
+                                   metadata.get("image_size") or config.model.image_size, config.runtime.threads,
+                                   scales=section.scales)
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):

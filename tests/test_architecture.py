@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "inference": {"modeling", "data", "prompts", "checkpoint"},
     "evaluation": {"inference", "data", "prompts", "checkpoint"},
     "quantization": {"modeling", "prompts", "checkpoint"},
-    "export": {"inference", "modeling", "data", "prompts", "checkpoint"},
+    "export": {"quantization", "inference", "modeling", "data", "prompts", "checkpoint"},
 }
 
 

@@ -29,6 +29,7 @@ from src.export.manifest import MANIFEST, read_export
 from src.export.openvino_engine import require_openvino
 from src.inference.predictor import load_predictor
 from src.modeling.fold import fold_batch_norm
+from src.quantization.load import apply_scales
 
 ENGINES = ("mindspore", "openvino")
 CACHE = Path("output", "engine_cache")
@@ -36,7 +37,7 @@ DECODERS = ExportSettings().decoders
 SOURCES = Path(__file__).resolve().parent.parent  # src
 
 
-def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache=CACHE, say=print):
+def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache=CACHE, say=print, scales=""):
     """A predictor for weights, whose network is made ready for inference alone, or for an export.
 
     Args:
@@ -46,6 +47,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         threads: of OpenVINO; 0: its own choice.
         cache: folder of the exports that openvino has made of checkpoints.
         say: called with a line for every file that is exported.
+        scales: path of the scales.json of quantize.py for a checkpoint that mindspore runs; empty: not quantized.
 
     Returns:
         SamPredictor
@@ -58,11 +60,15 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
     if engine == "openvino":
         require_openvino()
     path = Path(path)
+    if scales and (engine != "mindspore" or path.is_dir() or path.name == MANIFEST):
+        raise ValueError(f"{scales} quantizes a checkpoint that mindspore runs, not an export or another engine")
     if path.is_dir() or path.name == MANIFEST:
         return ExportedPredictor(path, "mindir" if engine == "mindspore" else engine, threads)
     if engine == "mindspore":
         predictor = load_predictor(path, variant, image_size)
         fold_batch_norm(predictor.sam)
+        if scales:
+            predictor.engine = apply_scales(predictor.sam, scales, path)
         return predictor
     return ExportedPredictor(cached_export(path, cache, variant, image_size, say=say), engine, threads)
 

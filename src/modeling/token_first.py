@@ -36,7 +36,7 @@ def can_decode_tokens_first(sam):
     attentions = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
         attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
-    return all(type(projection) is nn.Dense for attention in attentions
+    return all(type(projection) is nn.Dense and type(attention.scores) is ops.BatchMatMul for attention in attentions
                for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj))
 
 

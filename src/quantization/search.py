@@ -16,8 +16,8 @@
 
 The distance of a quantized product to the float one is the sum of (gradient * difference)^2; without gradients, of
 difference^2. Scales of the two operands are searched in turn over a grid of shares of the largest value, all channels
-of a weight in one pass, until a round changes nothing. The grid is walked in two steps, every fourth candidate and then
-all around the best, a third of the work.
+of a weight in one pass, from the best of one with the other left float until a round changes nothing. The grid is
+walked in two steps, every fourth candidate and then all around the best, a third of the work.
 """
 from typing import NamedTuple
 
@@ -99,7 +99,8 @@ def search_weighted(a, weight, importance, quantizers, bits, grid):
     groups, _, outs = weight.shape
     flat = weight.transpose(0, 2, 1).reshape(groups * outs, -1)  # [channels, K]
     widest = channel_scales(flat, bits)
-    scales, chosen = widest.copy(), _nearest(quantizers, a)
+    scales = widest.copy()
+    chosen, _ = _search_quantizer(quantizers, target, importance, lambda q: np.matmul(q.dequantized(a), weight))
     for _ in range(grid.rounds):
         before = (chosen, scales.copy())
         scales = _search_channels(chosen.dequantized(a), weight, target, importance, widest, bits, grid)
@@ -118,7 +119,7 @@ def search_pair(a, b, importance, first, second, grid, reduction, after_softmax=
     """
     target = np.matmul(a, b)
     first = [q for q in first if largest_sum(q, reduction, after_softmax) * 2 ** (second[0].bits - 1) <= EXACT]
-    chosen = [_nearest(first, a), _nearest(second, b)]
+    chosen = [None, _search_quantizer(second, target, importance, lambda q: np.matmul(a, q.dequantized(b)))[0]]
     for _ in range(grid.rounds):
         before = list(chosen)
         rounded = chosen[1].dequantized(b)
@@ -191,12 +192,6 @@ def _dequantized_weight(weight, scales, bits):
     np.minimum(codes, high, out=codes)
     codes *= shaped
     return codes
-
-
-def _nearest(quantizers, x):
-    """Where the search starts: the candidate that changes every eighth row of the operand itself least."""
-    rows = x[..., ::8, :]
-    return quantizers[int(np.argmin([distance(quantizer.dequantized(rows), rows, None) for quantizer in quantizers]))]
 
 
 def _share_of(error, target, importance):

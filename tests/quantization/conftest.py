@@ -25,7 +25,7 @@ SIDE = 64
 
 
 def small_sam():
-    """A SAM of the students' kind, one block per stage, stirred so that no branch is zero and no BatchNorm is neutral."""
+    """A SAM of the students' kind, one block per stage, stirred: no branch is zero, no BatchNorm neutral."""
     def encoder(image_size):
         return TinyViT(image_size, (8, 16, 16, 32), (1, 1, 1, 1), (1, 2, 2, 4), (7, 7, 14, 7), 32)
 
