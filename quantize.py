@@ -76,7 +76,7 @@ def read_examples(config, image_size):
     """The first pictures of the data set's order under the seed, with prompts from their masks."""
     data, section, seed = config.data, config.quantize, config.runtime.seed
     dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
-                           image_size, data.min_mask_pixels, data.ellipses)
+                           image_size, data.min_mask_pixels)
     with Batches(dataset, image_size, section.prompts, FIRST_PROMPT_SLOTS, 1, data.box_share, 0.0, 0.0, seed=seed,
                  min_mask_pixels=data.min_mask_pixels) as batches:
         return [Example(batch["images"], batch["point_coords"], batch["point_labels"], batch["mask_valid"])

@@ -86,10 +86,11 @@ def build_batches(config: Config, runtime: Runtime, cache: Optional[EmbeddingCac
     """Fixed-shape batches of this rank."""
     data, image_size, seed = config.data, config.model.image_size, config.runtime.seed
     dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
-                           image_size, data.min_mask_pixels, data.ellipses)
+                           image_size, data.min_mask_pixels)
     return Batches(dataset, image_size, data.prompts_per_image, FIRST_SLOTS + config.distill.max_rounds,
                    data.batch_size, data.box_share, data.box_jitter, data.flip_probability, data.scale_jitter, seed,
-                   runtime.rank, runtime.size, data.workers, data.min_mask_pixels, cache, data.repeat_masks)
+                   runtime.rank, runtime.size, data.workers, data.min_mask_pixels, cache, data.repeat_masks,
+                   data.ellipses)
 
 
 def train(config: Config) -> int:

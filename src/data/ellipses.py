@@ -12,75 +12,39 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Random ellipses in place of a set's own masks: what a mask decoder can learn before it sees objects.
+"""Random ellipses beside a picture's own masks: what a mask decoder can learn of boxes before and while it sees objects.
 
 A decoder that starts from random weights takes long to find where a box is, small boxes most of all: the picture tells
 it next to nothing as long as its tokens cannot place themselves. An ellipse follows from its box alone, boxes of all
 sizes can be drawn, and the image encoder need not learn meanwhile (`model.freeze`). The inscribed ellipse is also a
-better guess at an object of which only the box is known than the filled box.
+better guess at an object of which only the box is known than the filled box. NumPy; the random state is passed in.
 """
 import numpy as np
 
-from src.data.records import Sample
-
 SMALLEST_SIDE = 1.0 / 64.0  # of a box, as a share of the picture's longest side
 LARGEST_SIDE = 0.95
-ELLIPSE_STREAM = 3  # keeps these draws apart from those of the sample
 
 
-class EllipseMask:
-    """The ellipse inscribed in a box, drawn when asked for; stands beside `records.Annotation`.
-
-    Args:
-        annotation_id: number of the mask in its picture.
-        box: (x0, y0, x1, y1) pixels, outer edges.
-        size: (h, w) of the picture.
-    """
-
-    def __init__(self, annotation_id, box, size):
-        self.annotation_id, self.category_id, self.iscrowd = annotation_id, 1, False
-        self.box, self._size = box, size
-
-    def mask(self):
-        """[h, w] bool: the pixels whose middle lies inside."""
-        x0, y0, x1, y1 = self.box
-        height, width = self._size
-        dx = (np.arange(width) + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
-        dy = (np.arange(height) + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2)
-        return dx[None, :] ** 2 + dy[:, None] ** 2 <= 1.0
-
-
-class EllipseDataset:
-    """The pictures of a set with `count` random ellipses each, the same ones whenever a picture is read.
-
-    Sides are drawn log-uniformly between 1/64 and 0.95 of the picture's longest side and cut to the picture.
+def draw_ellipse(rng, content_size, grid, stride):
+    """An ellipse in a random box inside the picture; sides are log-uniform from 1/64 to 0.95 of its longest side.
 
     Args:
-        dataset: len(), `read(index)` -> Sample, `image_id(index)`, `skipped`.
-        count: ellipses of a picture, at least 1.
-        seed: integer >= 0.
+        rng: numpy Generator; exactly four numbers are drawn from it.
+        content_size: (h, w) of the picture's part of the frame, pixels.
+        grid: side of the mask, in cells.
+        stride: pixels of the frame per cell.
+
+    Returns:
+        box [4] float32, (x0, y0, x1, y1) pixels of the frame, and the cells whose middle lies inside the ellipse,
+        [grid, grid] bool; never empty: the cell in the middle always counts.
     """
-
-    def __init__(self, dataset, count, seed):
-        self._dataset, self._count, self._seed = dataset, count, seed
-        self.skipped = dataset.skipped
-
-    def __len__(self):
-        return len(self._dataset)
-
-    def image_id(self, index):
-        """Id of picture `index`."""
-        return self._dataset.image_id(index)
-
-    def read(self, index):
-        """Sample of picture `index`; ImageError as the set raises it."""
-        sample = self._dataset.read(index)
-        height, width = sample.image.shape[:2]
-        rng = np.random.default_rng([self._seed, index, 0, ELLIPSE_STREAM])
-        longest = max(height, width)
-        sides = longest * np.exp(rng.uniform(np.log(SMALLEST_SIDE), np.log(LARGEST_SIDE), (self._count, 2)))
-        sides = np.minimum(sides, (width, height))
-        corners = rng.uniform(size=(self._count, 2)) * ((width, height) - sides)
-        masks = [EllipseMask(number, (*corner, *(corner + side)), (height, width))
-                 for number, (corner, side) in enumerate(zip(corners, sides), 1)]
-        return Sample(sample.image_id, sample.image, masks)
+    limits = np.array(content_size[::-1], np.float64)
+    sides = limits.max() * np.exp(rng.uniform(np.log(SMALLEST_SIDE), np.log(LARGEST_SIDE), 2))
+    sides = np.minimum(sides, limits)
+    corner = rng.uniform(size=2) * (limits - sides)
+    middle = corner + sides / 2
+    dx, dy = (((np.arange(grid) + 0.5) * stride - middle[axis]) / (sides[axis] / 2) for axis in (0, 1))
+    mask = dx[None, :] ** 2 + dy[:, None] ** 2 <= 1.0
+    x, y = np.minimum(middle // stride, grid - 1).astype(int)
+    mask[y, x] = True
+    return np.concatenate((corner, corner + sides)).astype(np.float32), mask

@@ -24,7 +24,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from src.data.coco import CocoDataset
-from src.data.ellipses import EllipseDataset
+from src.data.ellipses import draw_ellipse
 from src.data.embedding_cache import EmbeddingCache
 from src.data.images import ImageError, normalise_and_pad
 from src.data.records import SegmentationError, SkipLog
@@ -39,13 +39,13 @@ SAM_IMAGE_SIZE = 1024  # the frame that MAX_BOX_NOISE is stated in
 
 
 def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_images=1000, seed=1, image_size=1024,
-                 min_mask_pixels=0, ellipses=0):
+                 min_mask_pixels=0):
     """The data set that the `data` section of the configuration names.
 
     Args:
         format: "sa1b", "coco" or "synthetic".
-        paths, image_roots, image_ids, synthetic_images, min_mask_pixels, ellipses: see default_config.yaml.
-        seed: of the synthetic pictures and the ellipses.
+        paths, image_roots, image_ids, synthetic_images, min_mask_pixels: see default_config.yaml.
+        seed: of the synthetic pictures.
         image_size: longest side of the synthetic pictures in pixels.
 
     Returns:
@@ -56,14 +56,12 @@ def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_image
     """
     keep_ids = read_image_ids(image_ids) if image_ids else None
     if format == "coco":
-        dataset = CocoDataset(paths, image_roots, keep_ids, min_mask_pixels)
-    elif format == "sa1b":
-        dataset = Sa1bDataset(paths, keep_ids)
-    elif format == "synthetic":
-        dataset = SyntheticDataset(synthetic_images, image_size, seed)
-    else:
-        raise ValueError(f"data.format ({format!r}) must be one of sa1b, coco, synthetic")
-    return EllipseDataset(dataset, ellipses, seed) if ellipses else dataset
+        return CocoDataset(paths, image_roots, keep_ids, min_mask_pixels)
+    if format == "sa1b":
+        return Sa1bDataset(paths, keep_ids)
+    if format == "synthetic":
+        return SyntheticDataset(synthetic_images, image_size, seed)
+    raise ValueError(f"data.format ({format!r}) must be one of sa1b, coco, synthetic")
 
 
 def read_image_ids(path):
@@ -100,6 +98,7 @@ class SampleMaker:
     min_mask_pixels: int
     repeat_masks: bool = False
     embedding_cache: Optional[EmbeddingCache] = None
+    ellipses: int = 0
 
     def batch(self, epoch, indices):
         """(samples `indices` of an epoch, SkipLog)."""
@@ -127,6 +126,7 @@ class SampleMaker:
             return None
         geometry = draw_geometry(rng, record.image.shape[:2], self.image_size, self.scale_jitter, self.flip_probability)
         count, grid = self.prompts_per_image, self.image_size // MASK_STRIDE
+        own = count - self.ellipses
         sample = {
             "images": geometry.image(record.image),  # bytes travel between processes, `collate` makes floats of them
             "gt_masks": np.zeros((count, grid, grid), np.uint8),
@@ -137,18 +137,22 @@ class SampleMaker:
         }
         usable = []
         for position in rng.permutation(len(record.annotations)):
-            if len(usable) == count:
+            if len(usable) == own:
                 break
             masks = self._masks(record, record.annotations[position], geometry, skipped)
             if masks is not None:
                 usable.append(masks)
-        if not usable:
+        if own and not usable:
             skipped.add("images without a usable mask", f"image {record.image_id}")
             return None
-        for row in range(count if self.repeat_masks else len(usable)):
+        for row in range(own if self.repeat_masks else len(usable)):
             masks = usable[row % len(usable)]
             sample["gt_masks"][row] = masks[1]
             sample["point_coords"][row], sample["point_labels"][row] = self._prompt(rng, geometry, *masks)
+            sample["mask_valid"][row] = 1
+        for row in range(own, count):
+            box, sample["gt_masks"][row] = draw_ellipse(rng, geometry.content_size, grid, MASK_STRIDE)
+            sample["point_coords"][row], sample["point_labels"][row] = assemble_prompt(self.slots, box=box)
             sample["mask_valid"][row] = 1
         if self.embedding_cache:
             sample["teacher_embeddings"] = self.embedding_cache.read(record.image_id, geometry.flip, sample["images"])
@@ -203,6 +207,7 @@ class Batches:
         workers: processes that prepare batches; 0: prepared when asked for, in this process.
         repeat_masks: of a picture with fewer than M masks the rest is its masks once more, each time with another first
             prompt.
+        ellipses: the last so many of the M prompts are boxes of random ellipses (src/data/ellipses.py).
         embedding_cache: EmbeddingCache of the teacher; batches then hold `teacher_embeddings` [B, C, S/16, S/16]
             float32 of the pictures as they are shown, flipped or not. None: they do not.
 
@@ -216,12 +221,14 @@ class Batches:
 
     def __init__(self, dataset, image_size, prompts_per_image, slots, batch_size, box_share=0.5, box_jitter=0.1,
                  flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16,
-                 embedding_cache=None, repeat_masks=False):
+                 embedding_cache=None, repeat_masks=False, ellipses=0):
         if image_size < MASK_STRIDE or image_size % MASK_STRIDE:
             raise ValueError(f"image_size ({image_size}) must be a positive multiple of {MASK_STRIDE}")
         if min(prompts_per_image, batch_size) < 1 or slots < 2:
             raise ValueError(f"prompts_per_image ({prompts_per_image}) and batch_size ({batch_size}) must be at least "
                              f"1, slots ({slots}) at least 2")
+        if not 0 <= ellipses <= prompts_per_image:
+            raise ValueError(f"data.ellipses ({ellipses}) must lie in 0..data.prompts_per_image ({prompts_per_image})")
         if not 0 <= rank < size:
             raise ValueError(f"rank ({rank}) must lie in 0..{size - 1}")
         if len(dataset) < batch_size * size:
@@ -236,7 +243,7 @@ class Batches:
         self.skipped = SkipLog()
         self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
                                   flip_probability, tuple(scale_jitter), seed, min_mask_pixels, repeat_masks,
-                                  embedding_cache)
+                                  embedding_cache, ellipses)
         self._workers = Workers(self._maker.batch, workers) if workers > 0 else None
 
     def __len__(self):
