@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Random ellipses beside a picture's own masks: what a mask decoder can learn of boxes before and while it sees objects.
+"""Random ellipses beside a picture's own masks: what a mask decoder can learn of boxes, also while it sees objects.
 
 A decoder that starts from random weights takes long to find where a box is, small boxes most of all: the picture tells
 it next to nothing as long as its tokens cannot place themselves. An ellipse follows from its box alone, boxes of all
