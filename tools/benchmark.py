@@ -20,8 +20,9 @@
 
 TINYSAM_REFERENCE_PYTHON names an interpreter with torch and mobilesam-mirror; without it that side is left out, and so
 is OpenVINO where it is not installed. Each section runs in one fresh process a side. The sides take turns, one run at a
-time; medians count. All have the same weights (a checkpoint, or made-up ones, which are a function of a parameter's
-name) and the same inputs, and their results are compared.
+time; medians count, by the clock and of the CPU time of all threads, which says more on a busy machine. All have the
+same weights (a checkpoint, or made-up ones, which are a function of a parameter's name) and the same inputs, and their
+results are compared.
 
     encoder                    image -> image embeddings
     decoder_1, _16, _64        1, 16, 64 clicks on an embedded image -> low-resolution masks and IoUs
@@ -182,12 +183,18 @@ def summary(section, sides, options):
     results = {name: side.pop("result", None) for name, side in sides.items()}
     stored = {"sides": sides}
     if REFERENCE in sides:
-        stored["ratio"] = {name: side["seconds"] / sides[REFERENCE]["seconds"] for name, side in sides.items()}
+        stored["ratio"] = _ratios(sides, "seconds")
+        if "cpu_seconds" in sides[REFERENCE]:
+            stored["cpu_ratio"] = _ratios(sides, "cpu_seconds")
         stored["agreement"] = {name: compare(results[REFERENCE], result) for name, result in results.items()
                                if name != REFERENCE and result is not None}
     if section == "product":
         stored["macs_per_second"] = options["product_size"] ** 3 / min(side["seconds"] for side in sides.values())
     return stored
+
+
+def _ratios(sides, key):
+    return {name: side[key] / sides[REFERENCE][key] for name, side in sides.items()}
 
 
 def count_macs(options):
@@ -224,6 +231,8 @@ def section_lines(section, content):
         line = f"{section:<24}{name:<11}{side['seconds']:>10.4f} s"
         if "ratio" in stored:
             line += f"{stored['ratio'][name]:>8.2f}"
+        if "cpu_ratio" in stored:
+            line += f" (CPU time{stored['cpu_ratio'][name]:>5.2f})"
         if "peak_bytes" in side:
             peak, more = side["peak_bytes"], side["peak_bytes"] - side["model_bytes"]
             line += f"   {peak / 2**20:.0f} MiB, {more / 2**20:.0f} beyond the network"

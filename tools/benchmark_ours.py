@@ -37,6 +37,7 @@ from src.distillation.distiller import NAMES, Distiller  # noqa: E402
 from src.evaluation.box_prompted import segment_boxes  # noqa: E402
 from src.evaluation.box_sources import BoxPrompt  # noqa: E402
 from src.export.engines import cached_export  # noqa: E402
+from src.export.engines import open_predictor as open_engine  # noqa: E402
 from src.export.exported_predictor import ExportedPredictor  # noqa: E402
 from src.export.graphs import graphs_of, write_graph  # noqa: E402
 from src.export.mindir import TensorType, read_mindir  # noqa: E402
@@ -62,7 +63,7 @@ def open_predictor(options):
     """The predictor of the options' engine; OpenVINO's graphs are exported once into the folder of the weights."""
     if options["engine"] == "openvino":
         return ExportedPredictor(export(options), "openvino", options["threads"])
-    return load_predictor(options["checkpoint"], image_size=options["image_size"])
+    return open_engine(options["engine"], options["checkpoint"], image_size=options["image_size"])
 
 
 def export(options):

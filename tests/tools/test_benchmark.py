@@ -55,11 +55,13 @@ def test_sides_run_and_agree(tmp_path, monkeypatch, capsys):
 
 def test_ratios_agreement_and_floor():
     def side(seconds, *values):
-        return {"seconds": seconds, "result": {"values": list(values)}, "peak_bytes": 3 << 20, "model_bytes": 1 << 20}
+        return {"seconds": seconds, "cpu_seconds": seconds**2, "result": {"values": list(values)},
+                "peak_bytes": 3 << 20, "model_bytes": 1 << 20}
 
     stored = benchmark.summary("product", {"reference": side(2.0, 1, -4), "mindspore": side(0.5, 1.5, -4)},
                                {"product_size": 100})
     assert stored["ratio"] == {"reference": 1.0, "mindspore": 0.25}
+    assert stored["cpu_ratio"] == {"reference": 1.0, "mindspore": 0.0625}  # 0.25 of 4
     assert stored["agreement"] == {"mindspore": {"largest_difference": 0.125}}  # 0.5 of 4
     assert stored["macs_per_second"] == 2e6  # 100^3 in half a second
     content = {"sections": {"product": stored, "encoder": {"sides": {"mindspore": {
