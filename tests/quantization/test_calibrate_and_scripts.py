@@ -1,0 +1,220 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""quantize.py, eval.py --eval.scales and demo.py --scales as a user runs them, and a whole calibration in parts."""
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from PIL import Image
+
+from src.checkpoint import save_network
+from src.data.synthetic import write_coco
+from src.modeling.build_sam import build_sam
+from src.modeling.sam import PromptDecoder
+from src.modeling.token_first import can_decode_tokens_first
+from src.quantization.calibrate import Calibration, QuantizeSettings, check_examples
+from src.quantization.cells import quantize_network
+from src.quantization.cost import quantized_cost
+from src.quantization.losses import model_distance
+from src.quantization.scales_file import read_scales
+from src.quantization.sensitivity import proposal, propose_wider
+from tests.quantization.conftest import small_examples, small_sam
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHA = "5a" * 32
+IMPROVED = dict(gelu="offset", softmax="unsigned", reparametrise=True, sign_trick=True, bias_correction=True,
+                rounding="gptq")
+
+
+def calibrate(folder, examples, **settings):
+    """(Calibration, Quantization) of the small network with few candidates."""
+    calibration = Calibration(small_sam(), QuantizeSettings(candidates=8, rounds=1, **settings), SHA, folder / "steps")
+    return calibration, calibration.run(examples)
+
+
+def distance_of(quantization, examples):
+    """KL to the float network, mean over the examples."""
+    networks = small_sam(), quantize_network(small_sam(), quantization, SHA)
+    decoders = [PromptDecoder(sam).set_train(False) for sam in networks]
+    found = []
+    for example in examples:
+        prompt = Tensor(example.point_coords), Tensor(example.point_labels)
+        (masks, ious, _), (new_masks, new_ious, _) = (decoder(sam.image_encoder(Tensor(example.image)), *prompt)
+                                                      for sam, decoder in zip(networks, decoders))
+        found.append(float(model_distance(masks, ious, new_masks, new_ious, Tensor(example.valid)).asnumpy()))
+    return np.mean(found)
+
+
+def test_calibration_from_capture_to_a_quantized_network(tmp_path, pynative):
+    """8 bits are nearer than 6; a resumed calibration is the same; every product is listed; wider layers are wider."""
+    examples = small_examples()
+    calibration, eight = calibrate(tmp_path / "8", examples, metric="hessian")
+    again = Calibration(small_sam(), calibration.settings, SHA, tmp_path / "8" / "steps")
+    for step in ("layer_5", "gradients_1"):
+        (tmp_path / "8" / "steps" / f"{step}.npz").unlink()
+    resumed = again.run(examples)
+    assert resumed.record("", "") == eight.record("", "")
+    assert all(np.array_equal(a, b) for a, b in zip(resumed.arrays().values(), eight.arrays().values()))
+
+    wider = ("image_encoder.patch_embed", "mask_decoder.mask_product")
+    _, six = calibrate(tmp_path / "6", examples, metric="mse", weight_bits=6, activation_bits=6, wider=wider,
+                       **IMPROVED)
+    assert set(six.wider) == {"image_encoder.patch_embed.seq.0", "image_encoder.patch_embed.seq.2", wider[1]}
+    assert {layer.weight_bits for layer in six.layers if layer.name in six.wider} == {8, 0}
+    near, far = distance_of(eight, examples), distance_of(six, examples)
+    assert 0 < near < far < 0.05
+
+    # Float MACs are those kept; all others count a quarter at 8 bits.
+    cost = quantized_cost(eight, sum(p.nbytes for p in small_sam().get_parameters()))
+    kept = sum(eight.kept_macs.values())
+    assert cost.scaled_macs == pytest.approx(kept + (cost.macs - kept) / 4) and kept < 0.01 * cost.macs
+    assert cost.bytes < sum(p.nbytes for p in small_sam().get_parameters()) / 2
+    assert not can_decode_tokens_first(quantize_network(small_sam(), eight, SHA))
+
+    losses = propose_wider(calibration, eight, examples[:1])
+    assert len(losses) == len(eight.layers) and losses[0][1] >= losses[-1][1] >= -1e-6
+    with pytest.raises(ValueError, match="scales was made from the checkpoint with SHA-256 5a5a5a5a5a5a"):
+        quantize_network(small_sam(), eight, "0" * 64)
+
+
+def test_proposal_takes_the_largest_until_half_is_reached():
+    assert proposal([("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0)]) == ["a", "b"]
+    assert proposal([("a", 6.0), ("b", 3.0)]) == ["a"]
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda e: e[:1], "1 calibration picture; give at least 2, the paper takes 8"),
+    (lambda e: [e[0], e[1]._replace(image=np.full_like(e[1].image, -2.1))],
+     "1 of 2 calibration pictures are of a single colour, the first is number 2; give photographs"),
+    (lambda e: [e[0]._replace(image=np.where(np.arange(64) > 40, 0, -2.1).astype(np.float32)
+                              * np.ones((1, 3, 64, 64), np.float32))] * 2, "2 of 2 calibration pictures are"),
+    (lambda e: [e[0], e[1]._replace(image=e[1].image * np.nan)], "picture 2 of 2 holds a value that is not finite"),
+    (lambda e: [x._replace(valid=0 * x.valid) for x in e], "none of the 2 calibration pictures has a mask to prompt"),
+])
+def test_pictures_that_scales_cannot_be_learned_from(change, message):
+    check_examples(small_examples())
+    with pytest.raises(ValueError) as caught:
+        check_examples(change(small_examples()))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"weight_bits": 1}, "quantize.weight_bits is 1; it must be an integer from 2 to 8"),
+    ({"activation_bits": 9}, "quantize.activation_bits is 9; it must be an integer from 2 to 8"),
+    ({"wide_bits": 16}, "quantize.wide_bits is 16; it must be an integer from 2 to 8"),
+    ({"wider": ("a",)}, "quantize.wide_bits is 8; with 8 bits elsewhere it must be more, 32 for float"),
+    ({"preset": "other"}, "quantize.preset is 'other'; it must be one of paper, ascend"),
+])
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizeSettings(**settings)
+
+
+def test_wider_must_name_products_and_teachers_are_refused(tmp_path, pynative):
+    with pytest.raises(ValueError, match="quantize.wider: 'image_encoder.layer' is no product of small, nor a part"):
+        Calibration(small_sam(), QuantizeSettings(wider=("image_encoder.layer",), wide_bits=32), SHA, tmp_path)
+    kept = Calibration(small_sam(), QuantizeSettings(wider=("image_encoder.neck",), wide_bits=32), SHA, tmp_path).kept
+    assert kept["image_encoder.neck.2"] == "named by quantize.wider, float by quantize.wide_bits"
+    sam = small_sam()
+    sam.image_encoder = ms.nn.Identity()
+    with pytest.raises(ValueError, match="variant small has no TinyViT encoder; students are quantized"):
+        Calibration(sam, QuantizeSettings(), SHA, tmp_path)
+
+
+def run(monkeypatch, capsys, script, *arguments):
+    """(exit code, stdout, stderr) of a root script in this process."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    return (code, *capsys.readouterr())
+
+
+RUNTIME = ("--runtime.device=cpu", "--runtime.mode=pynative")
+
+
+def test_scripts_from_a_checkpoint_to_scores_and_a_drawing(monkeypatch, capsys, tmp_path):
+    save_network(tmp_path / "nano.ckpt", build_sam("nano", image_size=64, seed=1))
+    save_network(tmp_path / "other.ckpt", build_sam("nano", image_size=64, seed=2))
+    write_coco(tmp_path / "set", 2, 64, 3)
+    labels, scales = tmp_path / "set" / "instances.json", tmp_path / "out" / "scales.json"
+    settings = ("--data.format=coco", f"--data.paths=[{labels}]", f"--quantize.output_dir={tmp_path / 'out'}", *RUNTIME)
+    code, out, err = run(monkeypatch, capsys, "quantize.py", f"--quantize.checkpoint={tmp_path / 'nano.ckpt'}",
+                         *settings, "--quantize.preset=ascend", "--quantize.metric=mse", "--quantize.candidates=3",
+                         "--quantize.rounds=1", "--quantize.prompts=2", "--quantize.images=2")
+    assert code == 0, err
+    assert "| W8A8, ascend |" in out and "products quantized" in out and "search: 100%" in err
+    assert sorted(path.name for path in scales.parent.iterdir()) == ["cost.md", "scales.json", "scales_codes.npz"]
+    quantization = read_scales(scales)
+    assert (quantization.variant, quantization.image_size, quantization.preset) == ("nano", 64, "ascend")
+    assert all(q.kind == "uniform" and q.record()["zero_point"] == 0 for layer in quantization.layers
+               for q in layer.inputs)
+    assert "mask_decoder.mask_product" in quantization.kept
+
+    evaluate = (f"--eval.annotations={labels}", "--eval.limit=1", f"--eval.scales={scales}", *RUNTIME)
+    code, out, err = run(monkeypatch, capsys, "eval.py", f"--eval.checkpoint={tmp_path / 'nano.ckpt'}", *evaluate,
+                         f"--eval.output_dir={tmp_path / 'eval'}")
+    assert code == 0, err
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert results["settings"]["engine"].startswith("w8a8 ascend, scales sha256 ")
+    code, _, err = run(monkeypatch, capsys, "eval.py", f"--eval.checkpoint={tmp_path / 'other.ckpt'}", *evaluate,
+                       f"--eval.output_dir={tmp_path / 'eval'}")
+    assert code == 2 and err.count("\n") == 1 and "give the checkpoint it was made from" in err
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", tmp_path / "a.png", "--box", "5,5,30,30",
+                         "--checkpoint", tmp_path / "nano.ckpt", "--scales", scales, "--device", "cpu", "--mode",
+                         "pynative", "--output", tmp_path / "a_masks.png")
+    assert code == 0 and (tmp_path / "a_masks.png").is_file(), err
+
+
+@pytest.mark.parametrize("script, arguments, message", [
+    ("quantize.py", ["--quantize.weight_bits=12"], "command line: 'quantize.weight_bits' is 12; it must be at most 8"),
+    ("quantize.py", ["--quantize.checkpoint=no.ckpt"],
+     "checkpoint no.ckpt does not exist; give --quantize.checkpoint=FILE"),
+    ("eval.py", ["--eval.scales=s.json", "--eval.mindir=x"],
+     "'eval.scales' quantizes a checkpoint in MindSpore; leave exports, results and engines away"),
+])
+def test_what_cannot_be_used_ends_in_one_line(monkeypatch, capsys, script, arguments, message):
+    assert run(monkeypatch, capsys, script, *RUNTIME, *arguments) == (2, "", f"{script}: {message}\n")
+
+
+def test_script_checks_its_arguments_and_passes_the_rest_on(tmp_path):
+    fake = tmp_path / "python"  # says what it is called with, and where
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" "$@"\n')
+    fake.chmod(0o755)
+    for name in ("a.ckpt", "b.json"):
+        (tmp_path / name).touch()
+
+    def script(*arguments):
+        return subprocess.run(["bash", str(ROOT / "scripts" / "run_quantize.sh"), *arguments], cwd=tmp_path, timeout=60,
+                              capture_output=True, text=True, env={**os.environ, "PYTHON": str(fake)})
+
+    assert script("a.ckpt", "b.json", "--quantize.preset=ascend").stdout.splitlines() == [
+        str(ROOT), "quantize.py", f"--quantize.checkpoint={tmp_path / 'a.ckpt'}", "--data.format=coco",
+        f"--data.paths=[{tmp_path / 'b.json'}]", "--quantize.preset=ascend"]
+    refused = script("a.ckpt")
+    assert refused.returncode == 2 and refused.stderr.startswith("run_quantize.sh: usage: bash scripts/run_quantize.sh")
+
+
