@@ -71,7 +71,7 @@ def test_ranks_in_pynative_on_a_cpu_are_refused():
 def test_the_version_of_the_code_is_the_checkouts_or_the_packages(tmp_path):
     """A copy of src without .git has the package's version, which pyproject.toml states too; a commit has its own."""
     assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
-    for name in ("__init__.py", "runtime.py", "config.py"):
+    for name in ("__init__.py", "runtime.py", "config.py", "config_sections.py"):
         (tmp_path / "src").mkdir(exist_ok=True)
         shutil.copy(ROOT / "src" / name, tmp_path / "src" / name)
     ask = [sys.executable, "-c", "from src.runtime import code_version; print(code_version())"]
