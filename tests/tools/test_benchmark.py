@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """tools/benchmark.py: sides that agree, arithmetic of its tables, multiply-accumulates by hand, refusals."""
+import importlib.util
 import json
 import os
 import subprocess
@@ -29,7 +30,8 @@ from tools.benchmark_worker import sampled, timed, training_batch
 
 def test_sides_run_and_agree(tmp_path, monkeypatch, capsys):
     """A nano at 64 px; with TINYSAM_REFERENCE_PYTHON the reference too. A second run measures nothing again."""
-    pytest.importorskip("openvino", reason="needs the package openvino: pip install -r requirements-edge.txt")
+    if importlib.util.find_spec("openvino") is None:  # not imported: a training step crashes beside it
+        pytest.skip("needs the package openvino: pip install -r requirements-edge.txt")
     python = os.environ.get("TINYSAM_REFERENCE_PYTHON")
     if python and subprocess.run([python, "-c", "import torch"], capture_output=True, timeout=300).returncode:
         monkeypatch.delenv("TINYSAM_REFERENCE_PYTHON")
