@@ -37,7 +37,7 @@ from src.export.engines import ENGINES, open_predictor
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record, write_json
-from src.inference.predictor import shipped_checkpoint
+from src.inference.predictor import choose_checkpoint
 from src.inference.visualize import draw_candidates, write_png
 from src.prompts.from_text import parse_prompts
 from src.runtime import init_runtime
@@ -68,22 +68,24 @@ def parse_arguments(argv=None):
     return parser.parse_known_args(argv)
 
 
+def open_network(arguments, config):
+    """(path of the weights or of the export, predictor)."""
+    chosen = choose_checkpoint("", config.model) if not arguments.checkpoint else (
+        arguments.checkpoint, None, config.model.image_size or None)  # or an export, which says itself what it holds
+    init_runtime(config.runtime)
+    return chosen[0], open_predictor(arguments.engine, *chosen, config.runtime.threads, scales=arguments.scales)
+
+
 def everything(arguments, config):
     """Segment everything on a picture, a folder or a video."""
-    settings = dataclasses.asdict(config.everything)
-    settings.update({"output_mode": "coco_rle", "hierarchical": not arguments.full_grid})
-    if arguments.points_per_side is not None:
-        settings["points_per_side"] = arguments.points_per_side
-    settings = EverythingSettings(**settings)
-    checkpoint = arguments.checkpoint or shipped_checkpoint()
-    broken = []
-    images = (read_frames(arguments.video, arguments.every) if arguments.video else
-              read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
-    init_runtime(config.runtime)
-    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads, scales=arguments.scales)
-    generator = EverythingGenerator(predictor, settings)
-    count = segment_files(generator, images, arguments.output or Path("output", "demo"), print)
-    if not count:
+    grid = {} if arguments.points_per_side is None else {"points_per_side": arguments.points_per_side}
+    settings = EverythingSettings(**{**dataclasses.asdict(config.everything), "output_mode": "coco_rle",
+                                     "hierarchical": not arguments.full_grid, **grid})
+    images, broken = read_frames(arguments.video, arguments.every), []
+    if not arguments.video:
+        images = read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}")))
+    generator = EverythingGenerator(open_network(arguments, config)[1], settings)
+    if not (count := segment_files(generator, images, arguments.output or Path("output", "demo"), print)):
         raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
     print(f"{count} images segmented, {len(broken)} skipped")
 
@@ -99,9 +101,7 @@ def main(argv=None):
         raise ValueError("--video goes with --everything; prompts need an --image")
     boxes, points, labels = parse_prompts(arguments.point, arguments.box)
     image = read_image(arguments.image, apply_orientation=True)
-    checkpoint = arguments.checkpoint or shipped_checkpoint()
-    init_runtime(config.runtime)
-    predictor = open_predictor(arguments.engine, checkpoint, threads=config.runtime.threads, scales=arguments.scales)
+    checkpoint, predictor = open_network(arguments, config)
     predictor.set_image(image)
     masks, ious, _ = predictor.predict_batch(boxes, points, labels)
 

@@ -29,7 +29,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from src.checkpoint import read_metadata
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.coco import CocoDataset
@@ -42,7 +41,7 @@ from src.export.engines import open_predictor as open_engine
 from src.export.exported_predictor import ExportedPredictor
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
-from src.inference.predictor import shipped_checkpoint
+from src.inference.predictor import choose_checkpoint
 from src.runtime import init_runtime, versions
 
 ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}
@@ -79,11 +78,8 @@ def open_predictor(config):
         engine = "mindir" if section.mindir else "onnx" if section.engine == "mindspore" else section.engine
         predictor = ExportedPredictor(section.mindir or section.onnx, engine, config.runtime.threads)
         return str(predictor.manifest), predictor
-    checkpoint = section.checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
-    metadata = read_metadata(checkpoint)
-    return checkpoint, open_engine(section.engine, checkpoint, metadata.get("variant") or config.model.student,
-                                   metadata.get("image_size") or config.model.image_size, config.runtime.threads,
-                                   scales=section.scales)
+    chosen = choose_checkpoint(section.checkpoint, config.model)
+    return chosen.path, open_engine(section.engine, *chosen, config.runtime.threads, scales=section.scales)
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):

@@ -26,21 +26,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from src.checkpoint import read_metadata
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.export.exporter import ExportSettings, check_export, export_model
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.predictor import choose_checkpoint, load_predictor
 from src.runtime import code_version, init_runtime, versions
-
-
-def load_sam(checkpoint, model):
-    """The network of a checkpoint; variant and size as the file says, else as the model section."""
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"checkpoint {checkpoint} does not exist; give --export.checkpoint=FILE")
-    metadata = read_metadata(checkpoint)
-    return load_predictor(checkpoint, metadata.get("variant") or model.student,
-                          metadata.get("image_size") or model.image_size).sam
 
 
 def main(argv=None):
@@ -48,13 +38,13 @@ def main(argv=None):
     section = dataclasses.asdict(config.export)
     checkpoint, folder = section.pop("checkpoint"), section.pop("output_dir")
     settings = ExportSettings(**section)
-    checkpoint = checkpoint or config.model.student_checkpoint or str(shipped_checkpoint())
     runtime = init_runtime(config.runtime)
     check_export(settings, folder, runtime.device)
-    sam = load_sam(checkpoint, config.model)
-    print(f"{checkpoint} ({sam.variant}, {sam.image_size} px) as {settings.dtype} to {folder}", flush=True)
+    chosen = choose_checkpoint(checkpoint, config.model)
+    sam = load_predictor(*chosen).sam
+    print(f"{chosen.path} ({sam.variant}, {sam.image_size} px) as {settings.dtype} to {folder}", flush=True)
     manifest = export_model(
-        sam, folder, settings, {"name": Path(checkpoint).name, "sha256": file_sha256(checkpoint)},
+        sam, folder, settings, {"name": Path(chosen.path).name, "sha256": file_sha256(chosen.path)},
         {"mindspore": versions()["mindspore"], "tinysam": code_version()}, runtime.device,
         lambda line: print(line, flush=True))
     print(f"wrote {Path(folder) / manifest.name}")

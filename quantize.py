@@ -29,12 +29,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from src.checkpoint import read_metadata
 from src.checkpoint.atomic import write_atomically
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.loader import Batches, open_dataset
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.predictor import choose_checkpoint, load_predictor
 from src.quantization.calibrate import Calibration, Example, QuantizeSettings
 from src.quantization.cost import cost_rows
 from src.quantization.scales_file import write_scales
@@ -62,16 +61,6 @@ class StageBars:
             self._bar.close()
 
 
-def open_sam(section, model):
-    """(network with the checkpoint's weights, the file's path)."""
-    checkpoint = section.checkpoint or model.student_checkpoint or str(shipped_checkpoint())
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"checkpoint {checkpoint} does not exist; give --quantize.checkpoint=FILE")
-    metadata = read_metadata(checkpoint)
-    return load_predictor(checkpoint, metadata.get("variant") or model.student,
-                          metadata.get("image_size") or model.image_size).sam, checkpoint
-
-
 def read_examples(config, image_size):
     """The first pictures of the data set's order under the seed, with prompts from their masks."""
     data, section, seed = config.data, config.quantize, config.runtime.seed
@@ -89,13 +78,14 @@ def main(argv=None):
     settings = QuantizeSettings(seed=config.runtime.seed, **{
         key: value for key, value in dataclasses.asdict(section).items() if key not in NOT_SETTINGS})
     init_runtime(config.runtime)
-    sam, checkpoint = open_sam(section, config.model)
+    chosen = choose_checkpoint(section.checkpoint, config.model)
+    sam = load_predictor(*chosen).sam
     parameter_bytes = sum(parameter.nbytes for parameter in sam.get_parameters())
     examples = read_examples(config, sam.image_size)
-    print(f"{checkpoint} ({sam.variant}, {sam.image_size} px), {len(examples)} pictures, preset {settings.preset}, "
+    print(f"{chosen.path} ({sam.variant}, {sam.image_size} px), {len(examples)} pictures, preset {settings.preset}, "
           f"W{settings.weight_bits}A{settings.activation_bits}", flush=True)
     started, bars = time.monotonic(), StageBars()
-    calibration = Calibration(sam, settings, file_sha256(checkpoint), folder / "unfinished", bars)
+    calibration = Calibration(sam, settings, file_sha256(chosen.path), folder / "unfinished", bars)
     try:
         quantization = calibration.run(examples)
         written = [*write_scales(folder / "scales.json", quantization)]

@@ -28,7 +28,7 @@ losses.png and the checkpoints of the run.
 import sys
 from typing import Optional, Sequence, Tuple
 
-from src.checkpoint import load_network
+from src.checkpoint import load_network, read_metadata
 from src.config import Config, ModelConfig, load_config
 from src.data.embedding_cache import EmbeddingCache, meta_of
 from src.data.loader import Batches, open_dataset
@@ -50,27 +50,30 @@ from src.training.step import TrainStep
 
 def build_student(model: ModelConfig, seed: int, precision: str) -> Sam:
     """The network that is trained, from a checkpoint or from fresh weights."""
-    student = build_sam(model.student, model.image_size, seed=seed, draw_weights=not model.student_checkpoint)
+    image_size = model.image_size or None
+    if model.student_checkpoint:
+        image_size = image_size or read_metadata(model.student_checkpoint).get("image_size")
+    student = build_sam(model.student, image_size, seed=seed, draw_weights=not model.student_checkpoint)
     if model.student_checkpoint:
         load_network(student, model.student_checkpoint)
     return set_precision(student, precision)
 
 
-def build_teacher(model: ModelConfig, precision: str) -> Optional[Sam]:
+def build_teacher(model: ModelConfig, image_size: int, precision: str) -> Optional[Sam]:
     """The network that is imitated, or None: labels only."""
     if model.teacher == "none":
         return None
     if not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}' but model.teacher_checkpoint is empty: random weights "
                          "never teach; give its checkpoint, or train on labels alone with --model.teacher=none")
-    teacher = build_sam(model.teacher, model.image_size, draw_weights=False)
+    teacher = build_sam(model.teacher, image_size, draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
     return set_precision(teacher, precision)
 
 
 def build_distiller(config: Config, student: Sam) -> Tuple[Distiller, Optional[EmbeddingCache]]:
     """The losses, and the stored embeddings where there are some: the teacher's encoder is let go of then."""
-    teacher = build_teacher(config.model, config.runtime.precision)
+    teacher = build_teacher(config.model, student.image_size, config.runtime.precision)
     cache = None
     if config.model.decoder_from_teacher:
         if teacher is None or config.model.student_checkpoint:
@@ -82,9 +85,9 @@ def build_distiller(config: Config, student: Sam) -> Tuple[Distiller, Optional[E
     return Distiller(student, teacher, config.distill, stored_embeddings=cache is not None), cache
 
 
-def build_batches(config: Config, runtime: Runtime, cache: Optional[EmbeddingCache]) -> Batches:
+def build_batches(config: Config, image_size: int, runtime: Runtime, cache: Optional[EmbeddingCache]) -> Batches:
     """Fixed-shape batches of this rank."""
-    data, image_size, seed = config.data, config.model.image_size, config.runtime.seed
+    data, seed = config.data, config.runtime.seed
     dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
                            image_size, data.min_mask_pixels)
     return Batches(dataset, image_size, data.prompts_per_image, FIRST_SLOTS + config.distill.max_rounds,
@@ -102,7 +105,7 @@ def train(config: Config) -> int:
     distiller, cache = build_distiller(config, student)
     ranks = RankAverage(runtime.size, config.train.batch_norm == "local") if runtime.size > 1 else None
     set_batch_norm(student, config.train.batch_norm, ranks.mean if ranks else None)
-    with build_batches(config, runtime, cache) as batches:
+    with build_batches(config, student.image_size, runtime, cache) as batches:
         each_epoch = steps_per_epoch(len(batches), config.train.accumulate_steps)
         total_steps = count_steps(each_epoch, config.train.epochs, config.train.max_steps)
         global_batch = config.data.batch_size * config.train.accumulate_steps * runtime.size

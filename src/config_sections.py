@@ -50,7 +50,7 @@ class RuntimeConfig:
 class ModelConfig:
     student: str
     teacher: str
-    image_size: int = _rule(low=64, multiple_of=64)
+    image_size: int = _rule(low=0, multiple_of=64)
     student_checkpoint: str
     decoder_from_teacher: bool
     teacher_checkpoint: str

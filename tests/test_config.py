@@ -84,7 +84,7 @@ def test_alias_stands_for_its_key():
     ("--zzz=3", "command line: unknown key 'zzz'; default_config.yaml lists every key"),
     ("--runtime.device=gpu", "command line: 'runtime.device' is 'gpu'; it must be one of auto, cpu, ascend"),
     ("--model.image_size=1000", "command line: 'model.image_size' is 1000; it must be a multiple of 64"),
-    ("--model.image_size=0", "command line: 'model.image_size' is 0; it must be at least 64"),
+    ("--model.image_size=-64", "command line: 'model.image_size' is -64; it must be at least 0"),
     ("--data.box_share=1.5", "command line: 'data.box_share' is 1.5; it must be at most 1"),
     ("--data.workers=2.5", "command line: 'data.workers' is 2.5; it must be an integer"),
     ("--data.workers=true", "command line: 'data.workers' is True; it must be an integer"),

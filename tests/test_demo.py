@@ -14,8 +14,6 @@
 # ============================================================================
 """demo.py as a user runs it: a picture and run lengths come out, and what cannot be done is said in one line."""
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,7 @@ from pycocotools import mask as coco_mask
 import demo
 from src.checkpoint import save_network
 from src.modeling.build_sam import build_sam
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.root_scripts import run
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +45,9 @@ def photo(tmp_path_factory):
     return str(path)
 
 
-def run(monkeypatch, capsys, *arguments):
-    """(exit code, stdout, stderr) of demo.py in this process, as a script."""
-    monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
-    code = 0
-    try:
-        runpy.run_path(str(ROOT / "demo.py"), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    return (code, *capsys.readouterr())
-
-
 def test_click_gives_picture_and_json(monkeypatch, capsys, tmp_path, checkpoint, photo):
     # (25, 38) lies inside the upright image only.
-    code, out, err = run(monkeypatch, capsys, "--image", photo, "--point", "25,38", "--point", "2,3,0",
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "25,38", "--point", "2,3,0",
                          "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
                          "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"))
     assert code == 0, err
@@ -80,7 +66,7 @@ def test_click_gives_picture_and_json(monkeypatch, capsys, tmp_path, checkpoint,
 
 
 def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, photo):
-    code, out, err = run(monkeypatch, capsys, "--image", photo, "--box", "2,3,20,30", "--box", "5,5,29.5,39",
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--box", "2,3,20,30", "--box", "5,5,29.5,39",
                          "--all-masks", "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
                          "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"))
     assert code == 0, err
@@ -109,19 +95,19 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
     (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
 ])
 def test_prompts_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, checkpoint, photo, arguments, message):
-    code, out, err = run(monkeypatch, capsys, "--image", photo, "--checkpoint", checkpoint, "--device", "cpu",
-                         "--mode", "pynative", *arguments)
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--checkpoint", checkpoint, "--device",
+                         "cpu", "--mode", "pynative", *arguments)
     assert (code, out, err) == (2, "", f"demo.py: {message}\n")
 
 
 def test_files_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, tmp_path, checkpoint, photo):
-    code, _, err = run(monkeypatch, capsys, "--image", "nowhere.jpg", "--point", "1,2")
+    code, _, err = run(monkeypatch, capsys, "demo.py", "--image", "nowhere.jpg", "--point", "1,2")
     assert (code, err) == (2, "demo.py: nowhere.jpg: no such image file\n")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(photo).read_bytes()[:300])
-    code, _, err = run(monkeypatch, capsys, "--image", str(broken), "--point", "1,2")
+    code, _, err = run(monkeypatch, capsys, "demo.py", "--image", str(broken), "--point", "1,2")
     assert code == 2 and err.startswith(f"demo.py: {broken}: ") and err.count("\n") == 1
-    code, _, err = run(monkeypatch, capsys, "--image", photo, "--point", "1,2", "--checkpoint", "no.ckpt",
+    code, _, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "1,2", "--checkpoint", "no.ckpt",
                        "--device", "cpu")
     assert (code, err) == (2, "demo.py: checkpoint no.ckpt does not exist\n")
 

@@ -15,9 +15,7 @@
 """eval.py and scripts/run_eval.sh as a user runs them."""
 import json
 import os
-import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from PIL import Image
 from src.checkpoint import save_network
 from src.checkpoint.file_hash import file_sha256
 from src.modeling.build_sam import build_sam
+from tests.root_scripts import run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,17 +51,6 @@ def files(tmp_path_factory):
     return folder / "nano.ckpt", folder / "labels.json"
 
 
-def run(monkeypatch, capsys, *arguments):
-    """(exit code, stdout, stderr) of eval.py in this process, as a script."""
-    monkeypatch.setattr(sys, "argv", ["eval.py", *arguments])
-    code = 0
-    try:
-        runpy.run_path(str(ROOT / "eval.py"), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    return (code, *capsys.readouterr())
-
-
 def settings(files, output, *more):
     return (f"--eval.checkpoint={files[0]}", f"--eval.annotations={files[1]}", f"--eval.output_dir={output}",
             "--runtime.device=cpu", "--runtime.mode=pynative", *more)
@@ -70,7 +58,7 @@ def settings(files, output, *more):
 
 def test_table_and_results_and_continuing(monkeypatch, capsys, tmp_path, files):
     arguments = settings(files, tmp_path / "out", "--eval.limit=1")
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(monkeypatch, capsys, "eval.py", *arguments)
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["images"], results["masks"]) == (1, 1)
@@ -84,20 +72,28 @@ def test_table_and_results_and_continuing(monkeypatch, capsys, tmp_path, files):
     assert [(mask["image_id"], mask["category_id"]) for mask in masks] == [(1, 1)]
 
     # The second image is added to the first one's record; other settings are refused.
-    code, out, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out"))
+    code, out, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out"))
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "masks.json").read_text())[0] == masks[0]
     assert len((tmp_path / "out" / "per_image.jsonl").read_text().splitlines()) == 3
     assert "skipped 1: 1 crowd annotations" in out
-    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", "--eval.prompt_batch=4"))
+    code, _, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out", "--eval.prompt_batch=4"))
     assert code == 2 and "holds results of other settings (prompt_batch was 16, now 4)" in err
+
+
+def test_a_size_that_is_asked_for_wins_over_the_file_s(monkeypatch, capsys, tmp_path, files):
+    code, out, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out", "--eval.limit=1",
+                                                                   "--model.image_size=128"))
+    assert code == 0, err
+    assert "(nano, 128 px)" in out
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["image_size"] == 128
 
 
 def test_detections_prompt_by_their_boxes(monkeypatch, capsys, tmp_path, files):
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 10], "score": 0.25},
                                  {"image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 10], "score": 0.75}]))
-    code, out, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", f"--eval.boxes={boxes}"))
+    code, out, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out", f"--eval.boxes={boxes}"))
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["skipped"] == {"crowd annotations": 1, "detections on unknown images": 1}
@@ -108,21 +104,21 @@ def test_detections_prompt_by_their_boxes(monkeypatch, capsys, tmp_path, files):
 
 def test_points_protocol_by_its_short_name(monkeypatch, capsys, tmp_path, files):
     arguments = settings(files, tmp_path / "out", "--protocol", "points", "--eval.max_points=2", "--eval.limit=1")
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(monkeypatch, capsys, "eval.py", *arguments)
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["protocol"] == "points" and results["settings"]["first_mask"] == "confident"
     assert len(results["miou"]) == 2 and f"mean IoU, 2 points      {results['miou'][1]:.3f}" in out
     assert (tmp_path / "out" / "points.png").is_file() and "points.png" in out
     # Another protocol does not go on in this folder.
-    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", "--eval.limit=1"))
+    code, _, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out", "--eval.limit=1"))
     assert code == 2 and "holds results of other settings" in err
 
 
 def test_everything_protocol_side_by_side(monkeypatch, capsys, tmp_path, files):
     arguments = settings(files, tmp_path / "out", "--protocol", "everything", "--everything.points_per_side=2",
                          "--everything.points_per_batch=4", "--everything.coarse_ratio=0.5", "--eval.limit=1")
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(monkeypatch, capsys, "eval.py", *arguments)
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["modes"]) == ["full", "hierarchical"]
@@ -139,11 +135,11 @@ def test_everything_protocol_side_by_side(monkeypatch, capsys, tmp_path, files):
     (["--eval.prompt_batch=0"], "command line: 'eval.prompt_batch' is 0; it must be at least 1"),
 ])
 def test_what_cannot_be_used_ends_in_one_line(monkeypatch, capsys, arguments, message):
-    assert run(monkeypatch, capsys, *arguments) == (2, "", f"eval.py: {message}\n")
+    assert run(monkeypatch, capsys, "eval.py", *arguments) == (2, "", f"eval.py: {message}\n")
 
 
 def test_missing_checkpoint_ends_in_one_line(monkeypatch, capsys, tmp_path, files):
-    code, out, err = run(monkeypatch, capsys, f"--eval.annotations={files[1]}", "--eval.checkpoint=no.ckpt",
+    code, out, err = run(monkeypatch, capsys, "eval.py", f"--eval.annotations={files[1]}", "--eval.checkpoint=no.ckpt",
                          f"--eval.output_dir={tmp_path}", "--runtime.device=cpu")
     assert code == 2 and "no.ckpt" in err and err.count("\n") == 1 and out == ""
 
@@ -171,10 +167,12 @@ def test_script_checks_its_arguments_and_passes_the_rest_on(tmp_path, files):
 
 def test_a_list_of_image_ids(monkeypatch, capsys, tmp_path, files):
     (tmp_path / "ids.txt").write_text("2\n77\n")
-    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "out", f"--eval.image_ids={tmp_path}/ids.txt"))
+    code, _, err = run(monkeypatch, capsys, "eval.py",
+                       *settings(files, tmp_path / "out", f"--eval.image_ids={tmp_path}/ids.txt"))
     assert code == 0, err
     lines = (tmp_path / "out" / "per_image.jsonl").read_text().splitlines()
     assert [json.loads(line)["image_id"] for line in lines if "image_id" in line] == [2]
     (tmp_path / "ids.txt").write_text("77\n")
-    code, _, err = run(monkeypatch, capsys, *settings(files, tmp_path / "no", f"--eval.image_ids={tmp_path}/ids.txt"))
+    code, _, err = run(monkeypatch, capsys, "eval.py",
+                       *settings(files, tmp_path / "no", f"--eval.image_ids={tmp_path}/ids.txt"))
     assert code == 2 and err == (f"eval.py: {tmp_path}/ids.txt: none of its 1 image ids is in {files[1]}\n")

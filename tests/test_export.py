@@ -14,9 +14,6 @@
 # ============================================================================
 """export.py as a user runs it, and eval.py on what it wrote."""
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +22,7 @@ from PIL import Image
 from src.checkpoint import save_network
 from src.checkpoint.file_hash import file_sha256
 from src.modeling.build_sam import build_sam
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.root_scripts import run
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +39,6 @@ def files(tmp_path_factory):
                          "segmentation": [[2, 3, 12, 3, 12, 13, 2, 13]]}],
         "categories": [{"id": 1, "name": "square"}]}))
     return folder / "nano.ckpt", folder / "labels.json"
-
-
-def run(monkeypatch, capsys, script, *arguments):
-    """(exit code, stdout, stderr) of a root script in this process."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    code = 0
-    try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    return (code, *capsys.readouterr())
 
 
 def test_export_then_evaluate_as_the_checkpoint(monkeypatch, capsys, tmp_path, files):
@@ -88,7 +73,7 @@ def test_export_then_evaluate_as_the_checkpoint(monkeypatch, capsys, tmp_path, f
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--export.checkpoint=no.ckpt"], "checkpoint no.ckpt does not exist; give --export.checkpoint=FILE"),
+    (["--export.checkpoint=no.ckpt"], "checkpoint no.ckpt does not exist; name a file of weights"),
     (["--export.formats=[tflite]"],
      "command line: 'export.formats'[0] is 'tflite'; it must be one of mindir, onnx, air"),
     (["--export.formats=air", "--export.checkpoint=no.ckpt"],

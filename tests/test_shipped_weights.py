@@ -15,8 +15,6 @@
 """The weights that ship: what they are, that they are taken by default, and that the stated scores come out."""
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +24,10 @@ from src.checkpoint import read_metadata, read_weights
 from src.checkpoint.file_hash import file_sha256
 from src.inference.mask_records import decode_mask
 from src.inference.predictor import shipped_checkpoint
+from tests.root_scripts import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (ROOT / "checkpoints" / "README.md").read_text(encoding="utf-8")
-
-
-def run(monkeypatch, script, *arguments):
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    except SystemExit as end:
-        assert not end.code
 
 
 def test_the_card_describes_the_file():
@@ -52,23 +43,25 @@ def test_the_card_describes_the_file():
 
 def test_the_demo_finds_the_animals(monkeypatch, tmp_path, capsys):
     """Boxes of COCO's labels, whose areas are 11,257 and 2,149 pixels of the 640 x 427 photograph."""
-    run(monkeypatch, "demo.py", "--image", str(ROOT / "examples" / "cattle.jpg"), "--box", "106,250,283,385", "--box",
-        "325,310,395,353", "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"),
-        "--device", "cpu")
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", ROOT / "examples" / "cattle.jpg", "--box",
+                         "106,250,283,385", "--box", "325,310,395,353", "--output", tmp_path / "out.png",
+                         "--json", tmp_path / "out.json", "--device", "cpu")
+    assert code == 0, err
     found = json.loads((tmp_path / "out.json").read_text())["masks"]
     masks = [decode_mask(item["segmentation"]) for item in found]
     for mask, (y, x), label_area in zip(masks, ((300, 190), (335, 360)), (11257, 2149)):
         assert mask[y, x] and 0.6 * label_area < mask.sum() < 1.7 * label_area
     assert not (masks[0] & masks[1]).any()
-    assert capsys.readouterr().out.count("(best): predicted IoU") == 2
+    assert out.count("(best): predicted IoU") == 2
 
 
 @pytest.mark.data
-def test_eval_gives_the_score_of_the_card(monkeypatch, tmp_path, data_root):
+def test_eval_gives_the_score_of_the_card(monkeypatch, capsys, tmp_path, data_root):
     """Boxes of the labels on COCO val2017's pictures: mean IoU and AP as the card states them."""
     stated = re.search(r"\| coco_val2017 \| 122 \| 931 \| ([\d.]+) \| ([\d.]+) \|", CARD)
-    run(monkeypatch, "eval.py", f"--eval.annotations={data_root / 'eval' / 'coco_val2017' / 'instances.json'}",
-        f"--eval.output_dir={tmp_path}", "--runtime.device=cpu")
+    code, _, err = run(monkeypatch, capsys, "eval.py", f"--eval.output_dir={tmp_path}", "--runtime.device=cpu",
+                       f"--eval.annotations={data_root / 'eval' / 'coco_val2017' / 'instances.json'}")
+    assert code == 0, err
     scores = json.loads((tmp_path / "results.json").read_bytes())
     assert (scores["images"], scores["masks"]) == (122, 931)
     assert np.round([scores["mean_iou"], scores["ap"]], 3).tolist() == [float(text) for text in stated.groups()]

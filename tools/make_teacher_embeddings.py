@@ -51,16 +51,16 @@ LOG = logging.getLogger("tinysam")
 SECONDS_PER_LINE = 30  # between lines of progress where stderr is not a terminal
 
 
-def build_encoder(config: Config) -> Tuple[Any, CacheMeta]:
-    """The teacher's image encoder with its weights, and the meta of what it will store."""
+def build_teacher(config: Config) -> Tuple[Any, CacheMeta]:
+    """The teacher with its weights, and the meta of what it will store."""
     model, settings = config.model, config.embeddings
     if model.teacher == "none" or not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}', model.teacher_checkpoint '{model.teacher_checkpoint}'; "
                          "embeddings need a teacher and its weights: give both")
-    teacher = build_sam(model.teacher, model.image_size, draw_weights=False)
+    teacher = build_sam(model.teacher, model.image_size or None, draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
     set_precision(teacher, config.runtime.precision).set_train(False)
-    return teacher.image_encoder, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)
+    return teacher, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)
 
 
 def check_space(folder: Path, meta: CacheMeta, images: int, missing: int) -> str:
@@ -91,16 +91,16 @@ def encode_batch(encoder: Any, pictures: Sequence[Any], batch_size: int, image_s
 
 def write_embeddings(config: Config, rank: int, size: int) -> Dict[int, str]:
     """Store this rank's share -> image id and reason of every picture that could not be read."""
-    settings, data, image_size = config.embeddings, config.data, config.model.image_size
+    settings, data = config.embeddings, config.data
     folder = Path(settings.output_dir)
+    teacher, meta = build_teacher(config)
     dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images,
-                           config.runtime.seed, image_size, data.min_mask_pixels)
-    encoder, meta = build_encoder(config)
+                           config.runtime.seed, teacher.image_size, data.min_mask_pixels)
     done = done_keys(folder)
     missing = len(chunks_to_write(dataset, meta.flips, 1, 0, 1, done))
     print(check_space(folder, meta, image_count(dataset), missing), flush=True)
     chunks = chunks_to_write(dataset, meta.flips, settings.batch_size, rank, size, done)
-    reader = TeacherPictures(dataset, image_size)
+    reader = TeacherPictures(dataset, teacher.image_size)
     workers = Workers(reader.chunk, data.workers) if data.workers else None
     writer = EmbeddingWriter(folder, meta, rank, settings.shard_images * (2 if meta.flips else 1))
     skipped: Dict[int, str] = {}
@@ -110,7 +110,7 @@ def write_embeddings(config: Config, rank: int, size: int) -> Dict[int, str]:
     try:
         with tqdm(total=sum(map(len, chunks)), unit="embedding", disable=None, dynamic_ncols=True) as bar:
             for number, (chunk, pictures) in enumerate(zip(chunks, read), 1):
-                embeddings = encode_batch(encoder, pictures, settings.batch_size, image_size)
+                embeddings = encode_batch(teacher.image_encoder, pictures, settings.batch_size, teacher.image_size)
                 for (_, image_id, flip), picture, embedding in zip(chunk, pictures, embeddings):
                     if isinstance(picture, str):
                         skipped[image_id] = picture

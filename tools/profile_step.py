@@ -128,8 +128,8 @@ class _Gradient(nn.Cell):
         return losses, gradients
 
 
-def build_step(config: Config) -> Tuple[TrainStep, Optional[EmbeddingCache]]:
-    """The training step of train.py, without ranks, and the stored embeddings where there are some."""
+def build_step(config: Config) -> Tuple[TrainStep, int, Optional[EmbeddingCache]]:
+    """The training step of train.py, without ranks, its image size, and the stored embeddings where there are some."""
     model, precision = config.model, config.runtime.precision
     student = build_student(model, config.runtime.seed, precision)
     freeze_parts(student, model.freeze)
@@ -140,12 +140,12 @@ def build_step(config: Config) -> Tuple[TrainStep, Optional[EmbeddingCache]]:
         raise ValueError("data.embedding_cache is given but model.teacher_checkpoint is empty: a cache knows its "
                          "teacher's checkpoint; give it, or --data.embedding_cache=")
     else:
-        teacher = set_precision(build_sam(model.teacher, model.image_size, seed=config.runtime.seed), precision)
+        teacher = set_precision(build_sam(model.teacher, student.image_size, seed=config.runtime.seed), precision)
         distiller = Distiller(student, teacher, config.distill)
     set_batch_norm(student, config.train.batch_norm, None)
     optimizer = build_optimizer(student, scale_rates(config.optim, config.data.batch_size), 1000,
                                 scale_loss=precision == "mixed_float16")
-    return TrainStep(distiller, optimizer, config.optim.clip_norm), cache
+    return TrainStep(distiller, optimizer, config.optim.clip_norm), student.image_size, cache
 
 
 def graphs_of(step: TrainStep) -> Dict[str, nn.Cell]:
@@ -246,9 +246,9 @@ def profile(config: Config, rounds: int, repeats: int) -> Dict[str, Any]:
     if not 0 <= rounds <= config.distill.max_rounds:
         raise ValueError(f"--rounds is {rounds}; it must be 0..{config.distill.max_rounds} (distill.max_rounds)")
     runtime = init_runtime(config.runtime)
-    step, cache = build_step(config)
+    step, image_size, cache = build_step(config)
     data = dataclasses.replace(config.data, workers=0)
-    with build_batches(dataclasses.replace(config, data=data), runtime, cache) as batches:
+    with build_batches(dataclasses.replace(config, data=data), image_size, runtime, cache) as batches:
         stream = itertools.chain.from_iterable(batches.epoch(epoch) for epoch in itertools.count())
         noise, _ = draw_noise(config.runtime.seed, 0, data.batch_size, data.prompts_per_image,
                               config.distill.max_rounds)
@@ -257,7 +257,7 @@ def profile(config: Config, rounds: int, repeats: int) -> Dict[str, Any]:
     times, cpu = measure({name: functools.partial(cell, *inputs) for name, cell in graphs_of(step).items()}, repeats)
     operators = profile_operators(step, inputs)
     model = config.model
-    return {"student": model.student, "teacher": model.teacher, "image_size": model.image_size,
+    return {"student": model.student, "teacher": model.teacher, "image_size": image_size,
             "batch_size": data.batch_size, "prompts": data.prompts_per_image, "rounds": rounds,
             "precision": config.runtime.precision, "threads": config.runtime.threads, "versions": versions(),
             "graph_milliseconds": times, "graph_cpu_milliseconds": cpu,

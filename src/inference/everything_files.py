@@ -118,6 +118,9 @@ def segment_files(generator, images, folder, report):
         write_json(f"{target}.json", image_json(records, name, count, image.shape[:2]))
         report(f"{name}: {len(records)} masks, {counts.points} points in {counts.seconds:.1f} s "
                f"(encoder {counts.encoder_seconds:.1f} s, decoder {counts.decoder_seconds:.1f} s); wrote {target}.png")
+        if not records:
+            report(f"{name}: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
+                   "--everything.stability_score_thresh")
     return count
 
 

@@ -19,6 +19,7 @@ with masks of its size. The number of prompts and points changes from call to ca
 so prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
 """
 from pathlib import Path
+from typing import NamedTuple, Optional
 
 import cv2
 import mindspore as ms
@@ -311,6 +312,31 @@ def load_predictor(checkpoint, variant=None, image_size=None):
     sam = build_sam(variant, image_size=int(size) if size else None, draw_weights=False)
     load_network(sam, checkpoint)
     return SamPredictor(sam)
+
+
+class ChosenCheckpoint(NamedTuple):
+    """A file of weights and what is to be built for it; None: what the file itself, or else the variant, says."""
+
+    path: str
+    variant: Optional[str]
+    image_size: Optional[int]
+
+
+def choose_checkpoint(named, model):
+    """The checkpoint that a script runs: the one it names, else the model section's, else the one that ships.
+
+    Args:
+        named: path, or empty.
+        model: the `model` section. Its student is for files that do not say which variant they hold; an image_size
+            above 0 wins over the file's.
+
+    Raises:
+        ValueError: none is named and none ships. FileNotFoundError: no such file.
+    """
+    path = str(named or model.student_checkpoint or shipped_checkpoint())
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist; name a file of weights")
+    return ChosenCheckpoint(path, read_metadata(path).get("variant") or model.student, model.image_size or None)
 
 
 def shipped_checkpoint(folder=SHIPPED_FOLDER):

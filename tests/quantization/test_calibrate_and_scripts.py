@@ -15,9 +15,7 @@
 """quantize.py, eval.py --eval.scales and demo.py --scales as a user runs them, and what calibration refuses."""
 import json
 import os
-import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -32,6 +30,7 @@ from src.quantization.calibrate import Calibration, QuantizeSettings, check_exam
 from src.quantization.scales_file import read_scales
 from src.quantization.sensitivity import proposal
 from tests.quantization.conftest import small_examples, small_sam
+from tests.root_scripts import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHA = "5a" * 32
@@ -81,17 +80,6 @@ def test_wider_must_name_products_and_teachers_are_refused(tmp_path, pynative):
         Calibration(sam, QuantizeSettings(), SHA, tmp_path)
 
 
-def run(monkeypatch, capsys, script, *arguments):
-    """(exit code, stdout, stderr) of a root script in this process."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    code = 0
-    try:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    return (code, *capsys.readouterr())
-
-
 RUNTIME = ("--runtime.device=cpu", "--runtime.mode=pynative")
 
 
@@ -133,7 +121,7 @@ def test_scripts_from_a_checkpoint_to_scores_and_a_drawing(monkeypatch, capsys, 
 @pytest.mark.parametrize("script, arguments, message", [
     ("quantize.py", ["--quantize.weight_bits=12"], "command line: 'quantize.weight_bits' is 12; it must be at most 8"),
     ("quantize.py", ["--quantize.checkpoint=no.ckpt"],
-     "checkpoint no.ckpt does not exist; give --quantize.checkpoint=FILE"),
+     "checkpoint no.ckpt does not exist; name a file of weights"),
     ("eval.py", ["--eval.scales=s.json", "--eval.mindir=x"],
      "'eval.scales' quantizes a checkpoint in MindSpore; leave exports, results and engines away"),
 ])

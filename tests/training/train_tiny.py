@@ -53,7 +53,7 @@ class SlowBatches(Batches):
 
 train.Batches = SlowBatches
 train.build_student = lambda model, seed, precision: make_tiny(model.image_size, "tiny", seed)
-train.build_teacher = lambda model, precision: make_tiny(model.image_size, "tiny_teacher", 77)
+train.build_teacher = lambda model, image_size, precision: make_tiny(image_size, "tiny_teacher", 77)
 
 if __name__ == "__main__":
     sys.exit(train.main())
