@@ -17,10 +17,10 @@
 With inference's statistics, gamma (W x - mean) / sqrt(var + eps) + beta is one convolution with other weights and a
 bias (arXiv 1712.05877, section 3.2): the same but for rounding, and a pass over every image of channels less.
 """
-import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from src.modeling.replace import put_cell, set_parameters
 from src.modeling.tiny_vit import Conv2dBN
 
 
@@ -37,9 +37,8 @@ def fold_batch_norm(network):
     for prefix, cell in list(network.cells_and_names()):
         for attribute, child in list(cell._cells.items()):
             if isinstance(child, Conv2dBN):
-                cell._cells[attribute] = folded_convolution(child, f"{prefix}.{attribute}" if prefix else attribute)
-        if isinstance(cell, nn.SequentialCell):
-            cell.cell_list = list(cell._cells.values())
+                name = f"{prefix}.{attribute}" if prefix else attribute
+                put_cell(cell, attribute, folded_convolution(child, name))
     return network.set_train(False)
 
 
@@ -56,8 +55,5 @@ def folded_convolution(conv_bn, name):
                      padding=old.padding, group=old.group, has_bias=True)
     values = folded_weights(old.weight.asnumpy(), norm.gamma.asnumpy(), norm.beta.asnumpy(),
                             norm.moving_mean.asnumpy(), norm.moving_variance.asnumpy(), norm.eps)
-    for key, value in zip(("weight", "bias"), values):
-        parameter = getattr(conv, key)
-        parameter.set_data(ms.Tensor(np.ascontiguousarray(value, np.float32)))
-        parameter.name = f"{name}.{key}"
+    set_parameters(conv, name, dict(zip(("weight", "bias"), values)))
     return conv

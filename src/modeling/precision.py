@@ -23,6 +23,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from src.modeling.prompt_encoder import PositionEmbeddingRandom
+from src.modeling.replace import put_cell
 
 PRECISIONS = ("float32", "mixed_float16")
 KEPT_IN_FLOAT32 = (PositionEmbeddingRandom,)
@@ -93,17 +94,12 @@ def set_precision(network, precision):
 
 
 def _exchange_products(cell):
-    """Exchange the products that a cell holds itself. Assigning them as attributes would prefix the parameters' names
-    once more, so they go into the cell's own tables, as the framework's mixed precision does it."""
+    """Exchange the products that a cell holds itself."""
     for name, child in list(cell._cells.items()):
         if isinstance(child, nn.Dense):
-            cell._cells[name] = HalfDense(child)
+            put_cell(cell, name, HalfDense(child))
         elif isinstance(child, nn.Conv2d):
-            cell._cells[name] = HalfConv2d(child)
-    if isinstance(cell, nn.SequentialCell):
-        cell.cell_list = list(cell._cells.values())
+            put_cell(cell, name, HalfConv2d(child))
     for name, primitive in list(cell._primitives.items()):
         if isinstance(primitive, (ops.MatMul, ops.BatchMatMul)):
-            del cell._primitives[name]
-            delattr(cell, name)
-            cell.insert_child_to_cell(name, HalfProduct(primitive))
+            put_cell(cell, name, HalfProduct(primitive))

@@ -138,7 +138,8 @@ class Calibration:
         self.folder, self.progress = folder, progress
         products = find_products(sam)
         self._check_wider(products)
-        self.kept = {product.name: self._reason(product) for product in products if self._reason(product)}
+        reasons = {product.name: self._reason(product) for product in products}
+        self.kept = {name: reason for name, reason in reasons.items() if reason}
         self.products = [product for product in products if product.name not in self.kept]
         if not self.products:
             raise ValueError("quantize.wider and quantize.convolutions leave no product to quantize")

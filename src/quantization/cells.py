@@ -22,8 +22,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.modeling.replace import put_cell
 from src.quantization.fold import fold_network
-from src.quantization.products import SOFTMAX_FIRST, check_coverage, exchange, find_products
+from src.quantization.products import SOFTMAX_FIRST, check_coverage, find_products
 from src.quantization.spec import EXACT, largest_sum
 
 
@@ -212,7 +213,7 @@ def quantize_network(sam, quantization, checkpoint_sha256, source="scales"):
                                           and layer.weight_codes.shape != tuple(product.operation.weight.shape)):
             raise ValueError(f"{source}: {layer.name} is a {layer.kind} of another shape than the network's "
                              f"{product.kind}; run quantize.py again")
-        exchange(product.owner, product.attribute, quantized_cell(layer, product.operation))
+        put_cell(product.owner, product.attribute, quantized_cell(layer, product.operation))
     return sam.set_train(False)
 
 

@@ -16,13 +16,12 @@
 
 Behind this every product with weights is an `nn.Dense` or an `nn.Conv2d`.
 """
-import mindspore as ms
 import numpy as np
 from mindspore import nn
 
 from src.modeling.fold import fold_batch_norm
 from src.modeling.mask_decoder import UpscaleRows
-from src.quantization.products import exchange
+from src.modeling.replace import put_cell, set_parameters
 
 
 class UpscaleLinear(nn.Cell):
@@ -43,7 +42,7 @@ def fold_network(sam):
     for prefix, cell in list(sam.cells_and_names()):
         for attribute, child in list(cell._cells.items()):
             if isinstance(child, UpscaleRows):
-                exchange(cell, attribute, _linear_upscaling(child, f"{prefix}.{attribute}"))
+                put_cell(cell, attribute, _linear_upscaling(child, f"{prefix}.{attribute}"))
     return sam.set_train(False)
 
 
@@ -51,8 +50,5 @@ def _linear_upscaling(child, name):
     weight, bias = child.weight.asnumpy(), child.bias.asnumpy()  # [in, out, 2, 2], [out]
     weight = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])  # [4 * out, in]
     upscaling = UpscaleLinear(nn.Dense(weight.shape[1], weight.shape[0]), child.out_channels)
-    for key, value in (("weight", weight), ("bias", np.tile(bias, 4))):
-        parameter = getattr(upscaling.linear, key)
-        parameter.set_data(ms.Tensor(np.ascontiguousarray(value, np.float32)))
-        parameter.name = f"{name}.linear.{key}"  # behind the cell that would prefix it once more
+    set_parameters(upscaling.linear, f"{name}.linear", {"weight": weight, "bias": np.tile(bias, 4)})
     return upscaling

@@ -20,6 +20,8 @@ passes its error on (GPTQ, arXiv 2210.17323). The first two change the float net
 """
 import numpy as np
 
+from src.quantization.spec import codes_of, signed_limits
+
 MOST_CHANNEL_FACTOR = 16.0  # of one channel against the mean: beyond it weights would suffer more than inputs gain
 NARROWER = 0.75  # flipped keys must span less than this share of what they spanned
 DAMPING = 0.01  # GPTQ: share of the mean diagonal that is added to it
@@ -61,7 +63,6 @@ def passed_on_rounding(weight, a, scales, bits):
     Returns:
         codes [G, K, O] float32.
     """
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     groups, inner, outs = weight.shape
     shaped = scales.reshape(groups, 1, outs).astype(np.float64)
     left = weight.astype(np.float64)
@@ -72,7 +73,7 @@ def passed_on_rounding(weight, a, scales, bits):
     # The upper factor U of H^-1 = U^T U holds in row k how a change of weight k is best made up for by those behind it.
     factor = np.linalg.cholesky(np.linalg.inv(second)).transpose(0, 2, 1)
     for k in range(inner):
-        codes[:, k] = np.clip(np.rint(left[:, k] / shaped[:, 0]), low, high)
+        codes[:, k] = codes_of(left[:, k], shaped[:, 0], *signed_limits(bits))
         error = (left[:, k] - codes[:, k] * shaped[:, 0]) / factor[:, k, k, None]
         left[:, k + 1:] -= factor[:, k, k + 1:, None] * error[:, None, :]
     return codes.astype(np.float32)

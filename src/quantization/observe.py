@@ -24,9 +24,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from src.modeling.replace import put_cell
 from src.quantization import sampling
 from src.quantization.losses import model_distance
-from src.quantization.products import exchange, reduction_of
+from src.quantization.products import reduction_of
 from src.quantization.spec import signed_range, weight_codes
 
 FLOAT, ROUNDED, COUNT = "float", "rounded", "count"
@@ -39,18 +40,21 @@ class Statistics:
         self.low, self.high, self.channel_max = [np.inf, np.inf], [-np.inf, -np.inf], None
 
     def add(self, operand, array, channels):
+        """Widen by the values of one operand, and if `channels` by the largest of each channel (last axis)."""
         self.low[operand] = min(self.low[operand], float(array.min()))
         self.high[operand] = max(self.high[operand], float(array.max()))
         if channels:
-            largest = np.abs(array.reshape(-1, array.shape[-1])).max(0)
-            self.channel_max = largest if self.channel_max is None else np.maximum(self.channel_max, largest)
+            self._widen_channels(np.abs(array.reshape(-1, array.shape[-1])).max(0))
 
     def merge(self, low, high, channel_max=None):
         """Widen by the ranges of another picture."""
         self.low = [min(*pair) for pair in zip(self.low, low)]
         self.high = [max(*pair) for pair in zip(self.high, high)]
         if channel_max is not None:
-            self.channel_max = channel_max if self.channel_max is None else np.maximum(self.channel_max, channel_max)
+            self._widen_channels(channel_max)
+
+    def _widen_channels(self, largest):
+        self.channel_max = largest if self.channel_max is None else np.maximum(self.channel_max, largest)
 
     def largest(self, operand):
         """Largest absolute value of an operand; 1 where it never was anything but 0."""
@@ -135,7 +139,7 @@ class Observer:
         """PyNative, with the observed products in place; everything as it was behind it."""
         self.phase = phase
         for product in self.products:
-            exchange(product.owner, product.attribute, self._cells[product.name])
+            put_cell(product.owner, product.attribute, self._cells[product.name])
         try:
             with pynative():
                 yield
@@ -265,4 +269,4 @@ def restore(product):
         del owner._cells[attribute]
         setattr(owner, attribute, product.operation)
     else:
-        exchange(owner, attribute, product.operation)
+        put_cell(owner, attribute, product.operation)

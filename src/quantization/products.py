@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Every matrix product and convolution of a network, by name, and the exchange of one for another cell.
+"""Every matrix product and convolution of a network, by name.
 
 The list is the coverage: what runs quantized and what stays float, with the reason, adds up to it, or a network is
 refused. Names are those of the folded network (`fold_network`).
@@ -72,22 +72,6 @@ def find_products(network):
             if isinstance(primitive, PRIMITIVES):
                 products.append(Product(dot + attribute, "matmul", cell, attribute, primitive))
     return products
-
-
-def exchange(owner, attribute, cell):
-    """Put a cell in the place of a child or a primitive of `owner`.
-
-    Assigned as attributes, cells would prefix their parameters' names once more, so they go into the cell's tables.
-    """
-    if attribute in owner._primitives:
-        del owner._primitives[attribute]
-        if attribute in owner.__dict__:
-            delattr(owner, attribute)
-        owner.insert_child_to_cell(attribute, cell)
-    else:
-        owner._cells[attribute] = cell
-    if isinstance(owner, nn.SequentialCell):
-        owner.cell_list = list(owner._cells.values())
 
 
 def reason_to_keep(product, decoder_attention=True, convolutions=True):

@@ -29,7 +29,9 @@ from src.quantization.spec import (
     GELU_MINIMUM,
     CodeRange,
     Quantizer,
+    codes_of,
     largest_sum,
+    signed_limits,
     signed_range,
 )
 
@@ -185,13 +187,9 @@ def _fine(count, errors):
 def _dequantized_weight(weight, scales, bits):
     """weight [G, K, O], scales [G * O] -> its rounded values, same shape."""
     shaped = scales.reshape(weight.shape[0], 1, -1)
-    low, high = np.float32(-(2 ** (bits - 1))), np.float32(2 ** (bits - 1) - 1)
-    codes = weight / shaped
-    np.rint(codes, out=codes)
-    np.maximum(codes, low, out=codes)
-    np.minimum(codes, high, out=codes)
-    codes *= shaped
-    return codes
+    rounded = codes_of(weight, shaped, *signed_limits(bits))
+    rounded *= shaped
+    return rounded
 
 
 def _share_of(error, target, importance):

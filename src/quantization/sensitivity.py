@@ -16,10 +16,10 @@
 import numpy as np
 from mindspore import Tensor
 
+from src.modeling.replace import put_cell
 from src.quantization.cells import quantized_cell
 from src.quantization.losses import model_distance
 from src.quantization.observe import pynative, restore
-from src.quantization.products import exchange
 
 PROPOSED_SHARE = 0.5  # the proposal holds the layers that together make this share of the sum of all distances
 MOST_PROPOSED = 12
@@ -41,7 +41,7 @@ def propose_wider(calibration, quantization, examples):
         losses = []
         for index, layer in enumerate(quantization.layers):
             product = products[layer.name]
-            exchange(product.owner, product.attribute, quantized_cell(layer, product.operation))
+            put_cell(product.owner, product.attribute, quantized_cell(layer, product.operation))
             try:
                 seen = embeddings
                 if layer.name.startswith("image_encoder"):

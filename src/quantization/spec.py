@@ -32,6 +32,20 @@ EXACT = 2**24  # float32 holds every integer up to this
 GELU_MINIMUM = -0.16997121  # the least value of x * Phi(x)
 
 
+def codes_of(values, scale, low, high):
+    """Integer-valued codes of an array's type and shape: values / scale, rounded half to even as the hardware does,
+    kept in low..high. scale: a number or an array that broadcasts, of the values' type."""
+    codes = values / scale
+    np.rint(codes, out=codes)
+    np.maximum(codes, codes.dtype.type(low), out=codes)
+    return np.minimum(codes, codes.dtype.type(high), out=codes)
+
+
+def signed_limits(bits):
+    """(low, high) of the symmetric range of the paper: -2^(b-1) .. 2^(b-1) - 1."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
 class CodeRange(NamedTuple):
     """Integer codes low..high, each worth `scale`."""
 
@@ -40,11 +54,8 @@ class CodeRange(NamedTuple):
     high: int
 
     def codes(self, x):
-        """x float32, any shape -> integer-valued float32, rounded half to even as the hardware does."""
-        codes = x / np.float32(self.scale)
-        np.rint(codes, out=codes)
-        np.maximum(codes, np.float32(self.low), out=codes)
-        return np.minimum(codes, np.float32(self.high), out=codes)
+        """x float32, any shape -> integer-valued float32."""
+        return codes_of(x, np.float32(self.scale), self.low, self.high)
 
 
 class Quantizer(NamedTuple):
@@ -124,14 +135,14 @@ def check_bits(name, bits, highest=MAX_BITS):
 
 
 def signed_range(scale, bits):
-    """The symmetric range of the paper: -2^(b-1) .. 2^(b-1) - 1."""
-    return CodeRange(float(np.float32(scale)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    """The CodeRange of `signed_limits`."""
+    return CodeRange(float(np.float32(scale)), *signed_limits(bits))
 
 
 def weight_codes(weight, scales, bits):
     """weight [O, ...], scales [O] -> integer-valued float32 codes of the weight's shape, symmetric."""
     shaped = np.asarray(scales, np.float32).reshape((-1,) + (1,) * (weight.ndim - 1))
-    return np.clip(np.rint(weight / shaped), np.float32(-(2 ** (bits - 1))), np.float32(2 ** (bits - 1) - 1))
+    return codes_of(weight, shaped, *signed_limits(bits))
 
 
 @dataclass(frozen=True)
