@@ -41,6 +41,7 @@ class RuntimeConfig:
     mode: str = _one_of("graph", "pynative")
     seed: int = _between(0, 2**31 - 1)
     threads: int = _at_least(0)
+    native_kernels: bool
     precision: str = _one_of("float32", "mixed_float16")
     distributed: bool
     devices: int = _at_least(1)

@@ -16,6 +16,7 @@
 
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
 ones; the cap on the instruction set is set here unless the user has set it. oneDNN reads it at its first kernel.
+TINYSAM_KERNEL_THREADS tells src/modeling/native_gelu.py whether to use its kernels, and how many threads they have.
 """
 import logging
 import os
@@ -56,6 +57,11 @@ def _pick_device(wanted: str) -> str:
     return "Ascend" if available else "CPU"
 
 
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def init_runtime(config: RuntimeConfig) -> Runtime:
     """Set up MindSpore for this process.
 
@@ -75,6 +81,8 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
     ms.set_context(mode=ms.GRAPH_MODE if config.mode == "graph" else ms.PYNATIVE_MODE)
     if config.threads:
         ms.runtime.dispatch_threads_num(config.threads)
+    native = device == "CPU" and config.native_kernels
+    os.environ["TINYSAM_KERNEL_THREADS"] = str(config.threads or _cores()) if native else "0"
     rank, size = 0, 1
     if config.distributed:
         if device == "CPU" and config.mode != "graph":

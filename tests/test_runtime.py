@@ -49,6 +49,14 @@ def test_cpu_start_up_sets_the_cap_and_the_seeds():
     assert first.stdout == second.stdout  # no Ascend here: auto takes the CPU; equal seeds draw equal numbers
 
 
+@pytest.mark.parametrize("given, threads", [({"runtime.threads": 3}, "3"), ({"runtime.native_kernels": False}, "0")])
+def test_native_kernels_have_the_runs_threads_or_are_off(monkeypatch, given, threads):
+    monkeypatch.setattr("mindspore.runtime.dispatch_threads_num", lambda count: None)
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "7")
+    init_runtime(build_config({"runtime.device": "cpu", **given}).runtime)
+    assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
+
+
 def test_a_cap_set_by_the_user_stays():
     assert start("cpu", ONEDNN_MAX_CPU_ISA="SSE41").stdout.split()[3] == "SSE41"
 

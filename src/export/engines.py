@@ -29,6 +29,7 @@ from src.export.manifest import MANIFEST, read_export
 from src.export.openvino_engine import require_openvino
 from src.inference.predictor import load_predictor
 from src.modeling.fold import fold_batch_norm
+from src.modeling.native_gelu import use_native_gelu
 from src.quantization.load import apply_scales
 
 ENGINES = ("mindspore", "openvino")
@@ -69,6 +70,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         fold_batch_norm(predictor.sam)
         if scales:
             predictor.engine = apply_scales(predictor.sam, scales, path)
+        use_native_gelu(predictor.sam)
         return predictor
     return ExportedPredictor(cached_export(path, cache, variant, image_size, say=say), engine, threads)
 
