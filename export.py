@@ -17,6 +17,7 @@
     python export.py --export.checkpoint=output/train/student.ckpt --export.output_dir=output/export
     python export.py --export.checkpoint=tinysam.ckpt --export.formats=[mindir,onnx] --export.decoders=[1x11,64x2]
     python export.py --export.dtype=float16                        the checkpoint in checkpoints/, float16 graphs
+    python export.py --quantized output/quantize/scales.json --export.formats=[onnx]       in int8: docs/quantization.md
 
 A decoder 16x11 answers 16 prompts at once, each of 11 slots: up to nine points and a padding point, or with a box.
 Shapes are static, so name one decoder for each use. docs/export.md describes the files; eval.py --eval.mindir=FOLDER
@@ -34,7 +35,7 @@ from src.runtime import code_version, init_runtime, versions
 
 
 def main(argv=None):
-    config = load_config(argv, usage=__doc__)
+    config = load_config(argv, usage=__doc__, aliases={"--quantized": "export.scales"})
     section = dataclasses.asdict(config.export)
     checkpoint, folder = section.pop("checkpoint"), section.pop("output_dir")
     settings = ExportSettings(**section)

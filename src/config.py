@@ -223,8 +223,8 @@ def build_config(*layers: Mapping[str, Any]) -> Config:
         raise ConfigError(f"{' and '.join(given)} are set; an evaluation has one of them")
     if merged["eval.results"] and merged["eval.protocol"] != "box":
         raise ConfigError(f"eval.results goes with protocol box, not {merged['eval.protocol']}")
-    if merged["eval.scales"] and (given not in ([], ["'eval.checkpoint'"]) or merged["eval.engine"] != "mindspore"):
-        raise ConfigError("'eval.scales' quantizes a checkpoint in MindSpore; leave exports, results and engines away")
+    if merged["eval.scales"] and given not in ([], ["'eval.checkpoint'"]):
+        raise ConfigError("'eval.scales' quantizes a checkpoint; leave exports and results away")
     if merged["eval.engine"] == "openvino" and (merged["eval.mindir"] or merged["eval.results"]):
         what = "MindIR" if merged["eval.mindir"] else "results"
         raise ConfigError(f"'eval.engine' is openvino, which runs no {what}; give eval.onnx or a checkpoint, or use "

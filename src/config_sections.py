@@ -177,7 +177,8 @@ class EverythingConfig:
 class ExportConfig:
     checkpoint: str
     output_dir: str
-    formats: List[str] = _one_of("mindir", "onnx", "air")
+    scales: str
+    formats: List[str] = _one_of("mindir", "onnx", "air", "lite")
     decoders: List[str]
     dtype: str = _one_of("float32", "float16")
     single_graph: bool

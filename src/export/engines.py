@@ -30,7 +30,7 @@ from src.export.openvino_engine import require_openvino
 from src.inference.predictor import load_predictor
 from src.modeling.fold import fold_batch_norm
 from src.modeling.native_gelu import use_native_gelu
-from src.quantization.load import apply_scales
+from src.quantization.load import apply_scales, describe_scales
 
 ENGINES = ("mindspore", "openvino")
 CACHE = Path("output", "engine_cache")
@@ -48,7 +48,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         threads: of OpenVINO; 0: its own choice.
         cache: folder of the exports that openvino has made of checkpoints.
         say: called with a line for every file that is exported.
-        scales: path of the scales.json of quantize.py for a checkpoint that mindspore runs; empty: not quantized.
+        scales: path of the scales.json of quantize.py for a checkpoint; openvino runs it in int8. Empty: float.
 
     Returns:
         SamPredictor
@@ -61,8 +61,9 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
     if engine == "openvino":
         require_openvino()
     path = Path(path)
-    if scales and (engine != "mindspore" or path.is_dir() or path.name == MANIFEST):
-        raise ValueError(f"{scales} quantizes a checkpoint that mindspore runs, not an export or another engine")
+    if scales and (path.is_dir() or path.name == MANIFEST):
+        raise ValueError(f"{scales} quantizes a checkpoint, not the export {path}; export.py --quantized writes a "
+                         "quantized one")
     if path.is_dir() or path.name == MANIFEST:
         return ExportedPredictor(path, "mindir" if engine == "mindspore" else engine, threads)
     if engine == "mindspore":
@@ -72,13 +73,17 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
             predictor.engine = apply_scales(predictor.sam, scales, path)
         use_native_gelu(predictor.sam)
         return predictor
-    return ExportedPredictor(cached_export(path, cache, variant, image_size, say=say), engine, threads)
+    predictor = ExportedPredictor(cached_export(path, cache, variant, image_size, scales=scales, say=say), engine,
+                                  threads)
+    if scales:
+        predictor.engine = f"{engine} {describe_scales(scales)}"
+    return predictor
 
 
-def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decoders=DECODERS, say=print):
+def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decoders=DECODERS, scales="", say=print):
     """Folder of a checkpoint's ONNX export, made unless it is there whole.
 
-    Args: as `open_predictor`; decoders as in `ExportSettings`.
+    Args: as `open_predictor`; decoders and scales as in `ExportSettings`.
 
     Raises:
         ValueError, OSError: the checkpoint cannot be read or exported, or the folder cannot be written.
@@ -86,13 +91,14 @@ def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decode
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
     digest = file_sha256(checkpoint)
-    folder = Path(cache) / _key(digest, variant, image_size, decoders)
+    quantized = (describe_scales(scales),) if scales else ()
+    folder = Path(cache) / _key(digest, variant, image_size, decoders, *quantized)
     try:
         read_export(folder, "onnx")
     except ValueError:  # not there, or damaged
         say(f"exporting {checkpoint} to {folder}, once")
         sam = load_predictor(checkpoint, variant, image_size).sam
-        export_model(sam, folder, ExportSettings(formats=("onnx",), decoders=tuple(decoders)),
+        export_model(sam, folder, ExportSettings(formats=("onnx",), decoders=tuple(decoders), scales=scales),
                      {"name": Path(checkpoint).name, "sha256": digest}, {"mindspore": ms.__version__}, say=say)
     return folder
 
@@ -100,6 +106,7 @@ def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decode
 def _key(*parts):
     """Short name for everything that an export depends on."""
     digest = hashlib.sha256(repr((*parts, ms.__version__)).encode())
-    for source in sorted([*(SOURCES / "modeling").glob("*.py"), *(SOURCES / "export").glob("*.py")]):
+    rooms = ("modeling", "quantization", "export")
+    for source in sorted(path for room in rooms for path in (SOURCES / room).glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -43,7 +43,7 @@ class ExportedPredictor(SamPredictor):
         self.manifest = export.path
         self.variant = export.variant
         self.image_size = export.image_size
-        self.engine = engine
+        self.engine = self._engine = engine
         self._threads = threads
         self._dtype = np.dtype(export.dtype)
         self._mask_side = export.image_size // 4
@@ -66,7 +66,7 @@ class ExportedPredictor(SamPredictor):
             raise ValueError("an exported decoder takes no mask_input: leave it out (eval.feed_mask=false)")
         shape = point_labels.shape[1:]
         if shape not in self._loaded:
-            self._loaded[shape] = open_graph(self._decoders[shape], self.engine, self._threads)
+            self._loaded[shape] = open_graph(self._decoders[shape], self._engine, self._threads)
         masks, ious = self._loaded[shape](self._embeddings(), point_coords, point_labels)
         return masks.astype(np.float32, copy=False), ious.astype(np.float32, copy=False)
 

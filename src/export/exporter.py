@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """A network into a folder of graphs and a manifest (docs/export.md), which is there whole or not at all."""
+import functools
 import json
 import os
 import tempfile
@@ -22,19 +23,27 @@ from typing import NamedTuple
 
 from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.manifest import MANIFEST, describe_export, named_files
-from src.export.onnx_graph import convert_mindir, require_onnx, write_onnx
+from src.export.onnx_graph import OnnxBuilder, convert_mindir, require_onnx, write_onnx
+from src.export.qdq import QdqBuilder, check_integer
+from src.quantization.cells import quantize_network
+from src.quantization.scales_file import read_scales
 
-FORMATS = ("mindir", "onnx", "air")
+SUFFIXES = {"mindir": "mindir", "onnx": "onnx", "air": "air", "lite": "lite.onnx"}
+FORMATS = tuple(SUFFIXES)
+ONNX_FORMATS = ("onnx", "lite")
+QUANTIZED_FORMATS = ("lite",)  # have no float form
 
 
 class ExportSettings(NamedTuple):
     """What is exported: formats of `FORMATS`, decoders as texts such as "16x11" (prompts x slots), dtype of images,
-    embeddings, masks and IoUs, and whether there is also one graph of both halves for each decoder."""
+    embeddings, masks and IoUs, whether there is also one graph of both halves for each decoder, and the path of the
+    scales.json of quantize.py, empty for a float network."""
 
     formats: tuple[str, ...] = ("mindir",)
     decoders: tuple[str, ...] = ("1x11", "16x11", "64x2")
     dtype: str = "float32"
     single_graph: bool = False
+    scales: str = ""
 
 
 def check_export(settings, folder, device):
@@ -55,8 +64,13 @@ def check_export(settings, folder, device):
     for file_format in settings.formats:
         if file_format not in FORMATS:
             raise ValueError(f"export.formats: '{file_format}' is unknown; it must be one of {', '.join(FORMATS)}")
-    if "onnx" in settings.formats:
+        if file_format in QUANTIZED_FORMATS and not settings.scales:
+            raise ValueError(f"export.formats: '{file_format}' is for quantized networks; give the scales.json of "
+                             "quantize.py: --quantized FILE")
+    if set(settings.formats) & set(ONNX_FORMATS):
         require_onnx()
+    if settings.scales:
+        _check_quantized(settings)
     if "air" in settings.formats and device != "Ascend":
         raise ValueError(f"export.formats: air is written on an Ascend device only, and this runs on a {device}; "
                          "leave it out: the converter of MindSpore Lite takes mindir")
@@ -69,11 +83,25 @@ def check_export(settings, folder, device):
         raise ValueError(f"{folder}: is a file; export.output_dir must name a folder")
 
 
+def _check_quantized(settings):
+    """ValueError for scales that the formats cannot hold."""
+    quantization = read_scales(settings.scales)
+    if settings.dtype != "float32":
+        raise ValueError(f"export.dtype is {settings.dtype}; a quantized network has float32 between its integer "
+                         "products: leave it out")
+    if "air" in settings.formats:
+        raise ValueError("export.formats: air holds no quantized network; leave it out")
+    if set(settings.formats) & set(ONNX_FORMATS):
+        check_integer(quantization, settings.scales)
+    if set(settings.formats) & set(QUANTIZED_FORMATS):
+        check_integer(quantization, settings.scales, zero_points=False)
+
+
 def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=print):
     """Write all graphs of a network and their manifest; an earlier export in the folder is replaced at the end.
 
     Args:
-        sam: a `Sam` with its weights. With dtype float16 its products are exchanged in place.
+        sam: a `Sam` with its weights. With dtype float16, and with scales, its products are exchanged in place.
         folder: see `check_export`.
         settings: ExportSettings.
         checkpoint: {"name", "sha256"} of the weights.
@@ -90,26 +118,40 @@ def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=
     """
     check_export(settings, folder, device)
     folder = Path(folder).resolve()
+    quantization = read_scales(settings.scales) if settings.scales else None
+    if quantization:
+        quantize_network(sam, quantization, checkpoint["sha256"], settings.scales)
+    builders = _builders(quantization)
     graphs = graphs_of(sam, parse_decoders(settings.decoders), settings.dtype, settings.single_graph)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         new = Path(beside) / "new"
         new.mkdir()
-        files = {graph.name: _write_formats(graph, new, settings.formats, say) for graph in graphs}
-        content = describe_export(sam, settings.dtype, checkpoint, graphs, files, versions)
+        files = {graph.name: _write_formats(graph, new, settings.formats, builders, say) for graph in graphs}
+        content = describe_export(sam, settings.dtype, checkpoint, graphs, files, versions, settings.scales)
         (new / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         _put_in_place(new, folder, Path(beside) / "old")
     return folder / MANIFEST
 
 
-def _write_formats(graph, folder, formats, say):
+def _builders(quantization):
+    """{format: function that makes its OnnxBuilder}."""
+    if quantization is None:
+        return {"onnx": OnnxBuilder}
+    return {"onnx": functools.partial(QdqBuilder, quantization=quantization),
+            "lite": functools.partial(QdqBuilder, quantization=quantization, integer_weights=False)}
+
+
+def _write_formats(graph, folder, formats, builders, say):
     """Files of one graph: {format: Path}."""
     start = time.perf_counter()
-    files = {file_format: folder / f"{graph.name}.{file_format}" for file_format in FORMATS if file_format in formats}
+    files = {file_format: folder / f"{graph.name}.{suffix}" for file_format, suffix in SUFFIXES.items()
+             if file_format in formats}
     mindir = folder / f"{graph.name}.mindir"
     for file_format, path in {**({} if "mindir" in files else {"mindir": mindir}), **files}.items():
-        if file_format == "onnx":
-            write_onnx(convert_mindir(mindir, [spec.name for spec in graph.outputs], graph.name), path)
+        if file_format in builders:
+            names = [spec.name for spec in graph.outputs]
+            write_onnx(convert_mindir(mindir, names, graph.name, builders[file_format]), path)
         else:
             write_graph(graph, path, file_format.upper())
         if file_format in files:

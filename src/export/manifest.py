@@ -21,6 +21,7 @@ from src.checkpoint.file_hash import file_sha256
 from src.data.images import PIXEL_MEAN, PIXEL_STD
 from src.export.graphs import TensorSpec
 from src.prompts.labels import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT
+from src.quantization.load import describe_scales
 
 MANIFEST = "manifest.json"
 FORMAT = "tinysam-export"
@@ -50,7 +51,7 @@ class Export(NamedTuple):
     mask_decoders: list[ExportedGraph]
 
 
-def describe_export(sam, dtype, checkpoint, graphs, files, versions):
+def describe_export(sam, dtype, checkpoint, graphs, files, versions, scales=""):
     """The manifest as a dict.
 
     Args:
@@ -60,11 +61,12 @@ def describe_export(sam, dtype, checkpoint, graphs, files, versions):
         graphs: list of `Graph`.
         files: {graph name: {format: Path of the finished file}}.
         versions: dict of texts.
+        scales: path of the scales.json that the network was quantized by; empty: it was not.
     """
     return {
         "format": FORMAT, "version": VERSION,
         "variant": sam.variant, "image_size": sam.image_size, "embed_dim": sam.embed_dim, "dtype": dtype,
-        "checkpoint": checkpoint,
+        "checkpoint": checkpoint, **({"quantization": describe_scales(scales)} if scales else {}),
         "preprocessing": {
             "channels": "RGB",
             "resize": {"rule": "longest_side", "rounding": "half_up", "filter": "pillow_bilinear"},

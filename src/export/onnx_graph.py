@@ -38,13 +38,14 @@ def require_onnx():
     return onnx
 
 
-def convert_mindir(path, output_names, name="graph"):
+def convert_mindir(path, output_names, name="graph", builder=None):
     """A MindIR file as an ONNX model.
 
     Args:
         path: a file of `write_graph`.
         output_names: one for each tensor that the graph returns.
         name: of the graph.
+        builder: function of (onnx package, MindirGraph) that makes an OnnxBuilder of another kind.
 
     Returns:
         onnx.ModelProto, checked; inputs and weights are named as in the MindIR.
@@ -53,7 +54,7 @@ def convert_mindir(path, output_names, name="graph"):
         ValueError: a primitive that has no ONNX form here, another number of outputs, or no onnx package.
     """
     graph = read_mindir(path)
-    builder = OnnxBuilder(require_onnx(), graph)
+    builder = (builder or OnnxBuilder)(require_onnx(), graph)
     for node in graph.nodes:
         builder.convert(node)
     return builder.model(graph, output_names, name)
@@ -126,7 +127,9 @@ class OnnxBuilder:
                   for input_name, kind in graph.inputs.items()]
         outputs = [helper.make_tensor_value_info(renamed[ref.name], self.element_type(ref.type.dtype), ref.type.shape)
                    for ref in result]
-        proto = helper.make_graph(self._operators, name, inputs, outputs, list(self._initializers.values()))
+        read = {tensor for operator in self._operators for tensor in operator.input}
+        stored = [tensor for tensor_name, tensor in self._initializers.items() if tensor_name in read]
+        proto = helper.make_graph(self._operators, name, inputs, outputs, stored)
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="tinysam")
         model.ir_version = IR_VERSION
         self._onnx.checker.check_model(model)

@@ -18,6 +18,12 @@ What surprises: on processors that multiply bfloat16 OpenVINO does so unless it 
 float32 here; graphs with quantized operands run in int8 as they say.
 """
 
+import contextlib
+import os
+
+ISA = "ONEDNN_MAX_CPU_ISA"
+PRODUCTS, FUSED = ("Convolution", "FullyConnected", "MatMul"), "Subgraph"  # OpenVINO's names of kernels
+
 
 def require_openvino():
     """The `openvino` package, which only this needs; a ValueError says how to get it."""
@@ -27,6 +33,33 @@ def require_openvino():
         raise ValueError("the engine openvino needs the package openvino: pip install -r requirements-edge.txt, or use "
                          "the engine mindspore") from None
     return openvino
+
+
+def product_precisions(path):
+    """How OpenVINO runs the products of an ONNX file on this CPU.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        {"i8": count, "f32": count}: convolutions and matrix products by the type of their operands, signed and
+        unsigned codes together. An attention that runs as one kernel counts as its two products.
+
+    Raises:
+        ValueError: as `open_openvino`.
+    """
+    openvino = require_openvino()
+    matmuls = {operation.get_friendly_name() for operation in openvino.Core().read_model(str(path)).get_ops()
+               if operation.get_type_name() == "MatMul"}
+    counts = {}
+    for operation in _compile(path, 0).get_runtime_model().get_ops():
+        kind, precision, names = (operation.get_rt_info()[key].astype(str)
+                                  for key in ("layerType", "runtimePrecision", "originalLayersNames"))
+        found = 1 if kind in PRODUCTS else len(matmuls & set(names.split(","))) if kind == FUSED else 0
+        if found:
+            precision = "i8" if precision in ("i8", "u8") else precision
+            counts[precision] = counts.get(precision, 0) + found
+    return counts
 
 
 def open_openvino(path, threads=0):
@@ -42,13 +75,7 @@ def open_openvino(path, threads=0):
     Raises:
         ValueError: no openvino package, or a file that it cannot load.
     """
-    openvino = require_openvino()
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
-               **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-    try:
-        graph = openvino.Core().compile_model(str(path), "CPU", options)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: OpenVINO cannot load it ({' '.join(str(error).split())[:200]})") from None
+    graph = _compile(path, threads)
     outputs = range(len(graph.outputs))
 
     def run(*arrays):
@@ -56,3 +83,27 @@ def open_openvino(path, threads=0):
         return tuple(results[index] for index in outputs)
 
     return run
+
+
+@contextlib.contextmanager
+def _all_instructions():
+    """MindSpore's kernels are kept to AVX2 (src/runtime.py); OpenVINO's, a copy of the same library that reads the same
+    variable when it compiles its first model, would be too, and int8 products of AVX2 saturate at 16 bits."""
+    kept = os.environ.pop(ISA, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ[ISA] = kept
+
+
+def _compile(path, threads):
+    """The compiled model. Arguments and errors of `open_openvino`."""
+    openvino = require_openvino()
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+               **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    try:
+        with _all_instructions():
+            return openvino.Core().compile_model(str(path), "CPU", options)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: OpenVINO cannot load it ({' '.join(str(error).split())[:200]})") from None

@@ -27,12 +27,17 @@ def apply_scales(sam, scales, checkpoint):
         checkpoint: path of the file that the weights came from.
 
     Returns:
-        str that names the quantization in records: preset, bits and the file's hash.
+        str of `describe_scales`.
 
     Raises:
         ValueError: a file that is missing or broken, or scales of another checkpoint; one line.
     """
+    quantize_network(sam, read_scales(scales), file_sha256(checkpoint), str(scales))
+    return describe_scales(scales)
+
+
+def describe_scales(scales):
+    """Text that names a scales.json in records: preset, bits and the file's hash. ValueError as `read_scales`."""
     quantization = read_scales(scales)
-    quantize_network(sam, quantization, file_sha256(checkpoint), str(scales))
     return (f"w{quantization.weight_bits}a{quantization.activation_bits} {quantization.preset}, scales sha256 "
             f"{file_sha256(scales)}")

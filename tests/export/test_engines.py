@@ -13,16 +13,19 @@
 # limitations under the License.
 # ============================================================================
 """OpenVINO in MindSpore's place: the network's answers, exports made once, root scripts, refusals."""
+import functools
 import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 from PIL import Image
 
 import demo
 import eval as evaluation
+from src.checkpoint.file_hash import file_sha256
 from src.config import ConfigError, load_config
 from src.evaluation.box_prompted import segment_boxes
 from src.evaluation.box_sources import BoxPrompt
@@ -30,9 +33,14 @@ from src.evaluation.points import click_rounds
 from src.export import engines
 from src.export.engines import cached_export, open_predictor
 from src.export.exported_predictor import open_graph
+from src.export.onnx_graph import convert_mindir, write_onnx
+from src.export.openvino_engine import product_precisions
+from src.export.qdq import QdqBuilder
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.mask_records import encode_masks
 from src.inference.predictor import SamPredictor
+from src.quantization.scales_file import write_scales
+from tests.export.quantized_products import OUTPUTS, Products, arrays, quantization, write_products
 
 pytest.importorskip("openvino", reason="needs the package openvino: pip install -r requirements-edge.txt")
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -121,6 +129,11 @@ def test_a_checkpoint_is_exported_once(small_export, tmp_path, monkeypatch):
     # A damaged export is made again.
     (folder / "image_encoder.onnx").write_bytes(b"")
     assert cached_export(small_export.checkpoint, tmp_path, say=lines.append) == folder and len(made) == 2
+    # Scales are part of the key and of what records say.
+    scales = str(write_scales(tmp_path / "scales.json", quantization())[0])
+    predictor = open_predictor("openvino", small_export.checkpoint, cache=tmp_path, scales=scales, say=lines.append)
+    assert len(made) == 3 and made[2][0] not in (folder, tmp_path)
+    assert predictor.engine == f"openvino w8a8 paper, scales sha256 {file_sha256(scales)}"
     # Other decoders, another size, other weights, other sources: other exports.
     keys = {engines._key("a", None, None, ("1x4",)), engines._key("a", None, 128, ("1x4",)),
             engines._key("a", None, None, ("4x4",)), engines._key("b", None, None, ("1x4",))}
@@ -128,6 +141,20 @@ def test_a_checkpoint_is_exported_once(small_export, tmp_path, monkeypatch):
     (tmp_path / "src" / "modeling" / "sam.py").write_text("# other")
     monkeypatch.setattr(engines, "SOURCES", tmp_path / "src")
     assert len(keys | {engines._key("a", None, None, ("1x4",))}) == 5
+
+
+def test_quantized_products_run_in_int8(tmp_path):
+    """Inputs lie well inside their codes, so what differs is the rounding of OpenVINO's own rescaling."""
+    write_products(tmp_path / "products.mindir")
+    builder = functools.partial(QdqBuilder, quantization=quantization())
+    write_onnx(convert_mindir(tmp_path / "products.mindir", OUTPUTS, "products", builder), tmp_path / "products.onnx")
+    wanted = Products().set_train(False)(*map(Tensor, arrays()))
+    found = open_graph(tmp_path / "products.onnx", "openvino", threads=1)(*arrays())
+    for name, a, b in zip(OUTPUTS, wanted, found):
+        np.testing.assert_allclose(b, a.asnumpy(), atol=1e-5 * np.abs(a.asnumpy()).max(), err_msg=name)
+    # Two convolutions, three linear layers (the halves of one are put together again) and a product of activations; the
+    # other's second operand has a zero point, which OpenVINO's matrix product does not take.
+    assert product_precisions(tmp_path / "products.onnx") == {"i8": 6, "f32": 1}
 
 
 def test_demo_and_eval_run_it(small_export, tmp_path, monkeypatch, capsys, image):
@@ -158,6 +185,8 @@ def test_demo_and_eval_run_it(small_export, tmp_path, monkeypatch, capsys, image
 def test_refusals(small_export, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"engine \('tvm'\) must be one of mindspore, openvino"):
         open_predictor("tvm", small_export.checkpoint)
+    with pytest.raises(ValueError, match="s.json quantizes a checkpoint, not the export .*; export.py --quantized wri"):
+        open_predictor("openvino", small_export.folder, scales="s.json")
     with pytest.raises(FileNotFoundError, match="checkpoint none.ckpt does not exist"):
         open_predictor("openvino", "none.ckpt")
     (tmp_path / "half.onnx").write_bytes((small_export.folder / "image_encoder.onnx").read_bytes()[:5000])

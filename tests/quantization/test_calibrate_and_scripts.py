@@ -123,7 +123,7 @@ def test_scripts_from_a_checkpoint_to_scores_and_a_drawing(monkeypatch, capsys, 
     ("quantize.py", ["--quantize.checkpoint=no.ckpt"],
      "checkpoint no.ckpt does not exist; name a file of weights"),
     ("eval.py", ["--eval.scales=s.json", "--eval.mindir=x"],
-     "'eval.scales' quantizes a checkpoint in MindSpore; leave exports, results and engines away"),
+     "'eval.scales' quantizes a checkpoint; leave exports and results away"),
 ])
 def test_what_cannot_be_used_ends_in_one_line(monkeypatch, capsys, script, arguments, message):
     assert run(monkeypatch, capsys, script, *RUNTIME, *arguments) == (2, "", f"{script}: {message}\n")

@@ -1,0 +1,187 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The MindIR of a quantized network as ONNX with QuantizeLinear and DequantizeLinear, which engines run in int8.
+
+The MindIR computes on codes (src/quantization/cells.py): Div, Round, Maximum, Minimum make them, products take them,
+and a Mul with the scales ends it. In ONNX the same values pass: the four primitives become a QuantizeLinear with its
+DequantizeLinear, codes of weights an int8 initializer with a DequantizeLinear per channel, and the Mul goes, after its
+factor has been compared with the scales. What surprises: a Clip stands before operands of fewer than 8 bits, whose
+codes end before int8 does.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from src.export.mindir import TensorType
+from src.export.onnx_graph import OnnxBuilder
+from src.export.onnx_operators import CONVERSIONS
+
+CODES = ("Div", "Round", "Maximum", "Minimum")  # the primitives that make codes, in this order
+MOVES = ("StridedSlice", "Reshape", "Transpose", "Load")  # codes stay codes
+PRODUCTS = ("MatMul", "BatchMatMul", "Conv2D")
+WEIGHT_CODES = ".weight_codes"
+
+
+class Chain(NamedTuple):
+    """Primitives that make codes: the name of what they read, its scale, the least and largest code, and the nodes."""
+
+    source: str
+    scale: np.float32
+    low: int
+    high: int
+    nodes: tuple
+
+
+def check_integer(quantization, source, zero_points=True):
+    """Raise what no int8 engine computes.
+
+    Args:
+        quantization: a Quantization.
+        source: what messages call it.
+        zero_points: False: operands must be symmetric as well.
+
+    Raises:
+        ValueError: a twin or log2 quantizer, or a zero point where none may be, naming the layer.
+    """
+    for layer in quantization.layers:
+        for quantizer in layer.inputs:
+            if quantizer.kind != "uniform":
+                raise ValueError(f"{source}: {layer.name} has {quantizer.kind} scales, which no int8 product computes; "
+                                 "quantize with --quantize.preset=ascend, or gelu=offset and softmax=unsigned")
+            if not zero_points and -quantizer.ranges[0].low != 2 ** (quantizer.bits - 1):
+                raise ValueError(f"{source}: {layer.name} has an operand with a zero point, which this format does not "
+                                 "take; quantize with --quantize.preset=ascend and without gelu=offset, "
+                                 "softmax=unsigned and sign_trick")
+
+
+class QdqBuilder(OnnxBuilder):
+    """`OnnxBuilder` for the MindIR of a quantized network.
+
+    Args:
+        onnx, graph: as there.
+        quantization: the Quantization of the network; `check_integer` has passed it.
+        integer_weights: True stores codes of weights as int8; False as float32 of the values they stand for with a
+            QuantizeLinear behind, which MindSpore Lite and AMCT ask for.
+
+    Raises:
+        ValueError: codes whose scales are not those of the quantization, or that something else than a product reads.
+    """
+
+    def __init__(self, onnx, graph, quantization, integer_weights=True):
+        self._layers = {layer.name: layer for layer in quantization.layers}
+        self._arrays = {name: value for name, value in graph.constants.items() if isinstance(value, np.ndarray)}
+        self._integer_weights = integer_weights
+        codes = {name: array for name, array in graph.weights.items() if name.endswith(WEIGHT_CODES)}
+        floats = {name: array for name, array in graph.weights.items() if name not in codes}
+        super().__init__(onnx, graph._replace(weights=floats))
+        self._factors = {}  # {value in units of codes: what a code is worth}
+        self._layer_of = {}  # {weight of codes: its layer}
+        for name, array in codes.items():
+            self._add_weight(name, array)
+        self._chains = find_chains(graph.nodes, self._arrays)
+        self._passed = {name for chain in self._chains.values() for name in chain.nodes}
+        read = {graph.result, *(name for node in graph.nodes if node.op != "UpdateState" for name in node.inputs)}
+        self._order = {node.name for node in graph.nodes if node.name not in read} | {
+            node.name for node in graph.nodes if node.op == "UpdateState"}  # order reads of weights, nothing more
+
+    def convert(self, node):
+        if node.name in self._chains:
+            self.values[node.name] = self._quantized(node, self._chains[node.name])
+        elif node.name in self._passed:
+            return
+        elif node.name not in self._order and any(name in self._factors for name in node.inputs):
+            self._convert_codes(node)
+        else:
+            super().convert(node)
+
+    def _convert_codes(self, node):
+        """A node that reads codes."""
+        factors = [self._factors[name] for name in node.inputs if name in self._factors]
+        if node.op == "Mul":
+            self.values[node.name] = self._scaled(node)
+            return
+        if node.op in PRODUCTS and len(factors) == 2:
+            self._factors[node.name] = factors[0] * factors[1]
+        elif node.op in MOVES or node.op == "Add" and len(factors) == 2:  # Add: two halves of a long sum
+            self._factors[node.name] = factors[0]
+        else:
+            raise ValueError(f"primitive {node.op} (node {node.name}) reads codes; quantized products alone should")
+        self.values[node.name] = CONVERSIONS[node.op](self, node, [self.values[name] for name in node.inputs])
+        layers = [self._layer_of[name] for name in node.inputs if name in self._layer_of]
+        if node.op in MOVES and layers:
+            self._layer_of[node.name] = layers[0]
+        elif layers:
+            self._operators[-1].name = layers[0]  # the product is called as its layer
+
+    def _scaled(self, node):
+        """What a Mul with the scales gives: the values that pass here are in real units already."""
+        codes, = (name for name in node.inputs if name in self._factors)
+        factor, = (self._arrays.get(name) for name in node.inputs if name != codes)
+        if factor is None or not np.array_equal(np.ravel(factor), np.ravel(self._factors[codes])):
+            raise ValueError(f"node {node.name} does not multiply by the scales of its operands; run quantize.py again")
+        return self.values[codes]
+
+    def _quantized(self, node, chain):
+        """Quantize and dequantize; no Ref but its name is in units of codes."""
+        self._factors[node.name] = np.float32(chain.scale)
+        x, kind = self.values[chain.source], node.type
+        signed = chain.low == -chain.high - 1
+        full = (-128, 127) if signed else (chain.low, chain.low + 255)
+        if (chain.low, chain.high) != full:
+            limits = [np.float32(limit) * chain.scale for limit in (chain.low, chain.high)]
+            x = self.operator("Clip", [x, *limits], f"{node.name}/clip", kind)
+        zero = np.array(0, np.int8) if signed else np.array(-chain.low, np.uint8)
+        return self._around(x, np.array(chain.scale), zero, node.name, kind)
+
+    def _around(self, x, scale, zero, name, kind, **attributes):
+        """QuantizeLinear and DequantizeLinear."""
+        codes = self.operator("QuantizeLinear", [x, scale, zero], f"{name}/codes", TensorType(kind.shape, zero.dtype),
+                              **attributes)
+        return self.operator("DequantizeLinear", [codes, scale, zero], name, kind, **attributes)
+
+    def _add_weight(self, name, array):
+        layer = self._layers.get(name[:-len(WEIGHT_CODES)])
+        if layer is None or not np.array_equal(array, layer.weight_codes):
+            raise ValueError(f"{name} is not the weight of a layer that was quantized; run quantize.py again")
+        scales, kind = layer.weight_scales, TensorType(array.shape, np.dtype(np.float32))
+        zeros = np.zeros(len(scales), np.int8)
+        self._factors[name], self._layer_of[name] = scales, layer.name
+        if self._integer_weights:
+            operands = [self._initializer(name, layer.weight_codes), scales, zeros]
+            self.values[name] = self.operator("DequantizeLinear", operands, f"{name}/values", kind, axis=0)
+        else:
+            shaped = scales.reshape((-1,) + (1,) * (array.ndim - 1))
+            values = self._initializer(layer.name + ".weight", array * shaped)
+            self.values[name] = self._around(values, scales, zeros, f"{name}/values", kind, axis=0)
+
+
+def find_chains(nodes, arrays):
+    """Where codes are made: {name of the Minimum: Chain}.
+
+    nodes: of a MindirGraph; arrays: its constants that are arrays.
+    """
+    by_name, chains = {node.name: node for node in nodes}, {}
+    for node in nodes:
+        steps, at = [], node
+        for op in reversed(CODES):
+            if at is None or at.op != op or (op != "Round" and at.inputs[1] not in arrays):
+                break
+            steps.append(at)
+            at = by_name.get(at.inputs[0])
+        if len(steps) == len(CODES):
+            high, low, scale = (arrays[steps[place].inputs[1]][()] for place in (0, 1, 3))
+            chains[node.name] = Chain(steps[-1].inputs[0], np.float32(scale), int(low), int(high),
+                                      tuple(step.name for step in steps[1:]))
+    return chains

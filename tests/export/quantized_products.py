@@ -1,0 +1,95 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Quantized products of every kind in one cell, with inputs whose codes no rounding of a kernel can change."""
+import numpy as np
+from mindspore import nn, ops
+
+from src.export.graphs import Graph, TensorSpec, write_graph
+from src.quantization.cells import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
+from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
+
+SIGNED = Quantizer("uniform", 8, (CodeRange(0.0371, -128, 127),))
+OFFSET = Quantizer("uniform", 8, (CodeRange(0.0123, -14, 241),))
+SIX_BITS = Quantizer("uniform", 6, (CodeRange(0.0812, -32, 31),))
+SIX_BITS_OFFSET = Quantizer("uniform", 6, (CodeRange(0.0547, -5, 58),))
+UNSIGNED = Quantizer("uniform", 8, (CodeRange(1 / 255, 0, 255),))
+SHAPES = {"conv": (8, 4, 3, 3), "depthwise": (4, 1, 3, 3), "linear": (24, 96), "narrow": (24, 96), "long": (3, 2000)}
+KINDS = {"conv": "conv", "depthwise": "conv"}
+QUANTIZERS = {"conv": OFFSET, "depthwise": SIGNED, "linear": SIGNED, "narrow": SIX_BITS, "long": SIX_BITS_OFFSET}
+
+
+def layers():
+    """{name: LayerScales}; the codes of `long` are so large that its sum is cut in halves."""
+    rng, found = np.random.default_rng(0), {}
+    for name, shape in SHAPES.items():
+        bits = QUANTIZERS[name].bits
+        codes = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape).astype(np.int8)
+        if name == "long":
+            codes, bits = np.full(shape, 127, np.int8), 8
+            codes[1, ::3], codes[2, ::5] = 90, -128
+        found[name] = LayerScales(
+            name, KINDS.get(name, "linear"), bits, QUANTIZERS[name].bits, (QUANTIZERS[name],), int(np.prod(shape[1:])),
+            weight_scales=rng.uniform(0.001, 0.01, shape[0]).astype(np.float32), weight_codes=codes,
+            bias=rng.standard_normal(shape[0]).astype(np.float32))
+    found["scores"] = LayerScales("scores", "matmul", 0, 8, (SIGNED, OFFSET), 16)
+    found["mix"] = LayerScales("mix", "matmul", 0, 8, (UNSIGNED, SIGNED), 9)
+    return found
+
+
+def quantization():
+    return Quantization("ab" * 32, "small", 64, "paper", 8, 8, tuple(layers().values()), {})
+
+
+class Products(nn.Cell):
+    """image [1, 4, 10, 10], rows [5, 96], few [2, 96], many [2, 2000], a [1, 2, 7, 16], b [1, 2, 9, 16]."""
+
+    def __init__(self):
+        super().__init__()
+        found = layers()
+        self.conv = QuantizedConv2d(found["conv"], nn.Conv2d(4, 8, 3, 2, pad_mode="pad", padding=1).conv2d)
+        self.depthwise = QuantizedConv2d(found["depthwise"],
+                                         nn.Conv2d(4, 4, 3, pad_mode="pad", padding=1, group=4).conv2d)
+        self.linear, self.narrow, self.long = (QuantizedLinear(found[name]) for name in ("linear", "narrow", "long"))
+        self.scores = QuantizedMatMul(found["scores"], ops.BatchMatMul(transpose_b=True))
+        self.mix = QuantizedMatMul(found["mix"], ops.BatchMatMul())
+
+    def construct(self, image, low_image, rows, few, many, a, b, shares, values):
+        return (self.conv(image), self.depthwise(low_image), self.linear(rows), self.narrow(few), self.long(many),
+                self.scores(a, b), self.mix(shares, values))
+
+
+def between(quantizer, shape, rng):
+    """Values of all codes and beyond both ends, at most 0.3 of a code from the middle of one."""
+    (scale, low, high), = quantizer.ranges
+    codes = rng.integers(low - 9, high + 10, shape)
+    return ((codes + rng.uniform(-0.3, 0.3, shape)) * scale).astype(np.float32)
+
+
+def arrays():
+    """Inputs of `Products`."""
+    rng = np.random.default_rng(1)
+    operands = [(OFFSET, (1, 4, 10, 10)), (SIGNED, (1, 4, 10, 10)), (SIGNED, (5, 96)), (SIX_BITS, (2, 96)),
+                (SIX_BITS_OFFSET, (2, 2000)), (SIGNED, (1, 2, 7, 16)), (OFFSET, (1, 2, 9, 16)),
+                (UNSIGNED, (1, 2, 7, 9)), (SIGNED, (1, 2, 9, 16))]
+    return [between(quantizer, shape, rng) for quantizer, shape in operands]
+
+
+OUTPUTS = ("conv", "depthwise", "linear", "narrow", "long", "scores", "mix")
+
+
+def write_products(path):
+    """The MindIR of `Products`."""
+    specs = tuple(TensorSpec(f"x{place}", array.shape, "float32") for place, array in enumerate(arrays()))
+    write_graph(Graph("test", "test", Products().set_train(False), specs, ()), path)
