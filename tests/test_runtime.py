@@ -57,6 +57,15 @@ def test_native_kernels_have_the_runs_threads_or_are_off(monkeypatch, given, thr
     assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
 
 
+@pytest.mark.parametrize("enabled", ["0", "1"])
+def test_a_cache_of_graphs_that_may_be_wrong_is_warned_of(monkeypatch, capsys, enabled):
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "0")
+    monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", enabled)
+    init_runtime(build_config({"runtime.device": "cpu"}).runtime)
+    said = capsys.readouterr().err
+    assert ("MS_COMPILER_CACHE_ENABLE=1: MindSpore finds a stored graph by its number alone" in said) == (enabled == "1")
+
+
 def test_a_cap_set_by_the_user_stays():
     assert start("cpu", ONEDNN_MAX_CPU_ISA="SSE41").stdout.split()[3] == "SSE41"
 

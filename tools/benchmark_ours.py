@@ -17,6 +17,7 @@
 Every section runs what a user of the predictor, the generator and train.py runs. Counting multiply-accumulates reads
 the exported graphs, so nothing that a graph does is forgotten.
 """
+import dataclasses
 import json
 import math
 import sys
@@ -119,10 +120,16 @@ def everything(options, hierarchical):
     generator = EverythingGenerator(open_predictor(options), settings)
     pictures = photographs(options)
 
+    def warm_up():
+        """All graphs that a run compiles, with as few points as fill a batch."""
+        generator.settings = dataclasses.replace(settings, points_per_side=min(8, settings.points_per_side))
+        generator.generate(pictures[0])
+        generator.settings = settings
+
     def result(found):
         return {"records": [[record["segmentation"] for record in records] for records in found]}
 
-    return lambda: [generator.generate(picture) for picture in pictures], result
+    return lambda: [generator.generate(picture) for picture in pictures], result, warm_up
 
 
 def train_step(options):

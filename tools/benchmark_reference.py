@@ -143,7 +143,8 @@ def everything(options, hierarchical):
     def result(found):
         return {"records": [[record["segmentation"] for record in records] for records in found]}
 
-    return lambda: [generator.generate(picture) for picture in pictures], result
+    return (lambda: [generator.generate(picture) for picture in pictures], result,
+            lambda: generator.predictor.set_image(pictures[0]))
 
 
 def hierarchical_generator(package, settings):
