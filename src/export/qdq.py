@@ -17,7 +17,8 @@
 The MindIR computes on codes (src/quantization/cells.py): Div, Round, Maximum, Minimum make them, products take them,
 and a Mul with the scales ends it. In ONNX the same values pass: the four primitives become a QuantizeLinear with its
 DequantizeLinear, codes of weights an int8 initializer with a DequantizeLinear per channel, and the Mul goes, after its
-factor has been compared with the scales. What surprises: a Clip stands before operands of fewer than 8 bits, whose
+factor has been compared with the scales. Sums that float32 needed in two halves become one again, since integers of 32
+bits have room for them. What surprises: a Clip stands before operands of fewer than 8 bits, whose
 codes end before int8 does.
 """
 from typing import NamedTuple
@@ -29,7 +30,6 @@ from src.export.onnx_graph import OnnxBuilder
 from src.export.onnx_operators import CONVERSIONS
 
 CODES = ("Div", "Round", "Maximum", "Minimum")  # the primitives that make codes, in this order
-MOVES = ("StridedSlice", "Reshape", "Transpose", "Load")  # codes stay codes
 PRODUCTS = ("MatMul", "BatchMatMul", "Conv2D")
 WEIGHT_CODES = ".weight_codes"
 
@@ -87,7 +87,7 @@ class QdqBuilder(OnnxBuilder):
         floats = {name: array for name, array in graph.weights.items() if name not in codes}
         super().__init__(onnx, graph._replace(weights=floats))
         self._factors = {}  # {value in units of codes: what a code is worth}
-        self._layer_of = {}  # {weight of codes: its layer}
+        self._layer_of, self._products = {}, {}  # {values of a weight: its layer}; {operands: their product}
         for name, array in codes.items():
             self._add_weight(name, array)
         self._chains = find_chains(graph.nodes, self._arrays)
@@ -108,22 +108,26 @@ class QdqBuilder(OnnxBuilder):
 
     def _convert_codes(self, node):
         """A node that reads codes."""
-        factors = [self._factors[name] for name in node.inputs if name in self._factors]
+        read = [name for name in node.inputs if name in self._factors]
+        values = [self.values[name] for name in read]
         if node.op == "Mul":
             self.values[node.name] = self._scaled(node)
-            return
-        if node.op in PRODUCTS and len(factors) == 2:
-            self._factors[node.name] = factors[0] * factors[1]
-        elif node.op in MOVES or node.op == "Add" and len(factors) == 2:  # Add: two halves of a long sum
-            self._factors[node.name] = factors[0]
+        elif node.op in PRODUCTS and len(read) == 2:
+            self.values[node.name] = self._product(node, *values)
+            self._factors[node.name] = self._factors[read[0]] * self._factors[read[1]]
+        elif node.op in ("Load", "StridedSlice") or node.op == "Add" and values[1:] == values[:1]:
+            # Half an operand stands for the whole, and so does the sum of two halves, each of which is the whole.
+            self.values[node.name], self._factors[node.name] = values[0], self._factors[read[0]]
         else:
             raise ValueError(f"primitive {node.op} (node {node.name}) reads codes; quantized products alone should")
-        self.values[node.name] = CONVERSIONS[node.op](self, node, [self.values[name] for name in node.inputs])
-        layers = [self._layer_of[name] for name in node.inputs if name in self._layer_of]
-        if node.op in MOVES and layers:
-            self._layer_of[node.name] = layers[0]
-        elif layers:
-            self._operators[-1].name = layers[0]  # the product is called as its layer
+
+    def _product(self, node, first, second):
+        """The product of two operands, made once; one with a weight is called as its layer."""
+        if (first, second) not in self._products:
+            arguments = [self.values[name] for name in node.inputs]
+            self._products[first, second] = CONVERSIONS[node.op](self, node, arguments)
+            self._operators[-1].name = self._layer_of.get(second.name, node.name)
+        return self._products[first, second]
 
     def _scaled(self, node):
         """What a Mul with the scales gives: the values that pass here are in real units already."""
@@ -157,7 +161,7 @@ class QdqBuilder(OnnxBuilder):
             raise ValueError(f"{name} is not the weight of a layer that was quantized; run quantize.py again")
         scales, kind = layer.weight_scales, TensorType(array.shape, np.dtype(np.float32))
         zeros = np.zeros(len(scales), np.int8)
-        self._factors[name], self._layer_of[name] = scales, layer.name
+        self._factors[name], self._layer_of[f"{name}/values"] = scales, layer.name
         if self._integer_weights:
             operands = [self._initializer(name, layer.weight_codes), scales, zeros]
             self.values[name] = self.operator("DequantizeLinear", operands, f"{name}/values", kind, axis=0)

@@ -67,7 +67,7 @@ def test_parsed_back_the_graph_holds_the_scales_and_codes(mindir, integer_weight
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
     for layer in quantization().layers:
-        if layer.kind == "matmul" or layer.name == "long":  # long: two products of two halves
+        if layer.kind == "matmul":
             continue
         product, = (node for node in model.graph.node if node.name == layer.name)
         assert product.op_type == {"conv": "Conv", "linear": "Gemm"}[layer.kind]
