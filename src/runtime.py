@@ -95,8 +95,8 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
     ms.set_seed(config.seed)
     set_up_logging(rank, size)
     if os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1":
-        LOG.warning("MS_COMPILER_CACHE_ENABLE=1: MindSpore finds a stored graph by its number alone, and runs one of other "
-                    "shapes or settings without a word; keep a folder for each command, and empty it on any change")
+        LOG.warning("MS_COMPILER_CACHE_ENABLE=1: MindSpore finds a stored graph by its number, and runs one of other "
+                    "shapes or settings without a word; keep a folder for each command and empty it on any change")
     return Runtime(device=device, rank=rank, size=size)
 
 
