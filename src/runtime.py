@@ -16,7 +16,7 @@
 
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
 ones; the cap on the instruction set is set here unless the user has set it. oneDNN reads it at its first kernel.
-TINYSAM_KERNEL_THREADS tells src/modeling/native_gelu.py whether to use its kernels, and how many threads they have.
+TINYSAM_KERNEL_THREADS tells src/modeling/native_kernels.py whether to use its kernels, and how many threads they have.
 """
 import logging
 import os

@@ -33,7 +33,7 @@ from src.distillation.losses import (
     mask_iou,
     mean_over_valid,
 )
-from src.modeling.native_gelu import use_native_gelu
+from src.modeling.native_kernels import use_native_kernels
 from src.modeling.sam import PromptDecoder
 
 NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_loss", "dice_loss", "iou_loss", "mean_iou")
@@ -104,7 +104,7 @@ class Distiller(nn.Cell):
         self.mine_hard_points = HardPointLoop(self.student_decoder, student.image_size, settings.max_rounds,
                                               settings.hard_region)
         self.teacher = FrozenTeacher(teacher, not stored_embeddings) if self.teacher_encodes else None
-        use_native_gelu(self)  # of both networks, where runtime.native_kernels is set; no parameter changes
+        use_native_kernels(self)  # of both networks, where runtime.native_kernels is set; no parameter changes
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
                   mask_valid: Tensor, noise: Tensor, rounds: Tensor,

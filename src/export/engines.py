@@ -29,7 +29,7 @@ from src.export.manifest import MANIFEST, read_export
 from src.export.openvino_engine import require_openvino
 from src.inference.predictor import load_predictor
 from src.modeling.fold import fold_batch_norm
-from src.modeling.native_gelu import use_native_gelu
+from src.modeling.native_kernels import use_native_kernels
 from src.quantization.load import apply_scales, describe_scales
 
 ENGINES = ("mindspore", "openvino")
@@ -71,7 +71,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         fold_batch_norm(predictor.sam)
         if scales:
             predictor.engine = apply_scales(predictor.sam, scales, path)
-        use_native_gelu(predictor.sam)
+        use_native_kernels(predictor.sam)
         return predictor
     predictor = ExportedPredictor(cached_export(path, cache, variant, image_size, scales=scales, say=say), engine,
                                   threads)

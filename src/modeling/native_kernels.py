@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""GELU in one pass over memory on a CPU: a C++ kernel in place of sixteen operators that each read and write all.
+"""GELU and LayerNorm in one pass over memory on a CPU, forward and backward: C++ kernels in MindSpore's place.
 
-The kernel, src/modeling/gelu_kernel.cc, is compiled once for the machine it is used on, with the C++ compiler found
+There, GELU is sixteen operators that each read and write all, and LayerNorm takes several times what it needs. The
+kernels, src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found
 there, and kept in the user's cache folder. Where that does not work the network stays as it is: same function, more
 time. Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS.
 """
@@ -29,20 +30,21 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from src.modeling.common import GELU
 from src.modeling.replace import put_cell
 
 LOG = logging.getLogger("tinysam")
-SOURCE = Path(__file__).resolve().parent / "gelu_kernel.cc"
-# Without traps the compiler may compute both sides of a condition, and so vectorises it: 7 times the speed.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
-THREADS = "TINYSAM_KERNEL_THREADS"  # of the kernel; 0 or not set: the operators
+SOURCE = Path(__file__).resolve().parent / "native_kernels.cc"
+# Without traps the compiler may compute both sides of a condition, and so vectorises it: 7 times GELU's speed.
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-trapping-math", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
+THREADS = "TINYSAM_KERNEL_THREADS"  # of a kernel; 0 or not set: the operators
 
 
 class NativeGELU(nn.Cell):
-    """`GELU` by the kernels of a library: any shape of float32 in, the same shape out, forward and backward.
+    """`GELU` by the kernels of a library: any shape of float32 in, the same shape out.
 
     Args:
         library: path of what `build_library` has made.
@@ -50,8 +52,8 @@ class NativeGELU(nn.Cell):
 
     def __init__(self, library):
         super().__init__()
-        self.forward = _kernel(library, "TinysamGelu", lambda x: x)
-        self.backward = _kernel(library, "TinysamGeluGradient", lambda x, dout: x)
+        self.forward = _kernel(library, "TinysamGelu", _like_first)
+        self.backward = _kernel(library, "TinysamGeluGradient", _like_first)
 
     def construct(self, x):
         return self.forward(x)
@@ -60,14 +62,57 @@ class NativeGELU(nn.Cell):
         return (self.backward(x, dout),)
 
 
+class NativeLayerNorm(nn.Cell):
+    """An `nn.LayerNorm` over the last axis by the kernels of a library: [..., dim] float32 -> the same shape.
+
+    Args:
+        library: path of what `build_library` has made.
+        norm: the `nn.LayerNorm`, whose parameters these are from now on, under their names.
+    """
+
+    def __init__(self, library, norm):
+        super().__init__()
+        self.gamma = norm.gamma
+        self.beta = norm.beta
+        self.normalise = _Normalise(library, norm.epsilon)
+
+    def construct(self, x):
+        return self.normalise(x, self.gamma, self.beta)
+
+
+class _Normalise(nn.Cell):
+    """x [..., dim], gamma [dim], beta [dim] -> [..., dim]. A cell without parameters, so that `bprop` has them all."""
+
+    def __init__(self, library, epsilon):
+        super().__init__()
+        self.epsilon = Tensor(np.array([epsilon], np.float32))
+        self.forward = _kernel(library, "TinysamLayerNorm", _like_first)
+        self.backward = _kernel(library, "TinysamLayerNormGradient", _like_input_gamma_beta)
+
+    def construct(self, x, gamma, beta):
+        return self.forward(x, gamma, beta, self.epsilon)
+
+    def bprop(self, x, gamma, beta, out, dout):
+        return self.backward(x, gamma, self.epsilon, dout)
+
+
+def _like_first(x, *_):
+    return x
+
+
+def _like_input_gamma_beta(x, gamma, *_):
+    return x, gamma, gamma
+
+
 @functools.cache
 def _kernel(library, name, like):
     return ops.Custom(f"{library}:{name}", out_shape=like, out_dtype=like, func_type="aot")
 
 
-def use_native_gelu(network):
-    """Exchange every `GELU` inside a cell for a `NativeGELU`, in place, where TINYSAM_KERNEL_THREADS is not 0 and the
-    kernel can be had. Parameters stay what they are; a network that will be exported is left alone by its caller.
+def use_native_kernels(network):
+    """Exchange every `GELU` and every `nn.LayerNorm` over one axis inside a cell for the native ones, in place, where
+    TINYSAM_KERNEL_THREADS is not 0 and the kernels can be had. Parameters and their names stay; a network that will be
+    exported is left alone by its caller.
 
     Returns:
         The network.
@@ -81,6 +126,8 @@ def use_native_gelu(network):
         for attribute, child in list(cell._cells.items()):
             if type(child) is GELU:
                 put_cell(cell, attribute, NativeGELU(library))
+            elif type(child) is nn.LayerNorm and len(child.normalized_shape) == 1:
+                put_cell(cell, attribute, NativeLayerNorm(library, child))
     return network
 
 
@@ -95,17 +142,17 @@ def build_library(compiler="", folder=""):
     compiler = shlex.split(compiler or os.environ.get("CXX") or "c++")
     folder = Path(folder or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinysam"))
     key = hashlib.sha256(repr((SOURCE.read_bytes(), FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
-    library = folder / f"gelu_{key}.so"
+    library = folder / f"kernels_{key}.so"
     try:
         if not library.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as part:
-                subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", f"{part}/gelu.so"], check=True,
+                subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", f"{part}/kernels.so"], check=True,
                                capture_output=True, timeout=120)
-                os.replace(f"{part}/gelu.so", library)  # whole or not at all, whoever else is at it
+                os.replace(f"{part}/kernels.so", library)  # whole or not at all, whoever else is at it
         ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError) as error:
-        LOG.info("GELU stays with MindSpore's operators: its kernel cannot be built or loaded (%s)",
+        LOG.info("GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded (%s)",
                  str(error).splitlines()[0])
         return None
     return str(library)
