@@ -178,7 +178,7 @@ class ExportConfig:
     checkpoint: str
     output_dir: str
     scales: str
-    formats: List[str] = _one_of("mindir", "onnx", "air", "lite")
+    formats: List[str] = _one_of("mindir", "onnx", "air", "lite", "amct", "npu")
     decoders: List[str]
     dtype: str = _one_of("float32", "float16")
     single_graph: bool

@@ -21,17 +21,20 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from src.export.for_ascend import amct_record, lite_config, write_calibration
 from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.manifest import MANIFEST, describe_export, named_files
 from src.export.onnx_graph import OnnxBuilder, convert_mindir, require_onnx, write_onnx
 from src.export.qdq import QdqBuilder, check_integer
 from src.quantization.cells import quantize_network
+from src.quantization.npu_cells import check_npu, use_npu_cells
 from src.quantization.scales_file import read_scales
 
-SUFFIXES = {"mindir": "mindir", "onnx": "onnx", "air": "air", "lite": "lite.onnx"}
+SUFFIXES = {"mindir": "mindir", "onnx": "onnx", "air": "air", "lite": "lite.onnx", "amct": "amct.onnx",
+            "npu": "npu.mindir"}
 FORMATS = tuple(SUFFIXES)
-ONNX_FORMATS = ("onnx", "lite")
-QUANTIZED_FORMATS = ("lite",)  # have no float form
+ONNX_FORMATS = ("onnx", "lite", "amct")
+QUANTIZED_FORMATS = ("lite", "amct", "npu")  # for Ascend, have no float form
 
 
 class ExportSettings(NamedTuple):
@@ -93,11 +96,14 @@ def _check_quantized(settings):
         raise ValueError("export.formats: air holds no quantized network; leave it out")
     if set(settings.formats) & set(ONNX_FORMATS):
         check_integer(quantization, settings.scales)
-    if set(settings.formats) & set(QUANTIZED_FORMATS):
+    if set(settings.formats) & {"lite", "npu"}:
         check_integer(quantization, settings.scales, zero_points=False)
+    if "npu" in settings.formats:
+        for layer in quantization.layers:
+            check_npu(layer)
 
 
-def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=print):
+def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=print, pictures=()):
     """Write all graphs of a network and their manifest; an earlier export in the folder is replaced at the end.
 
     Args:
@@ -108,6 +114,7 @@ def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=
         versions: dict of texts for the manifest.
         device: "CPU" or "Ascend", where this runs.
         say: called with a line for every file.
+        pictures: [1, 3, S, S] each, normalised, that MindSpore Lite may calibrate with (format lite).
 
     Returns:
         Path of the manifest.
@@ -119,15 +126,18 @@ def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=
     check_export(settings, folder, device)
     folder = Path(folder).resolve()
     quantization = read_scales(settings.scales) if settings.scales else None
+    shapes = parse_decoders(settings.decoders)
     if quantization:
         quantize_network(sam, quantization, checkpoint["sha256"], settings.scales)
     builders = _builders(quantization)
-    graphs = graphs_of(sam, parse_decoders(settings.decoders), settings.dtype, settings.single_graph)
+    graphs = graphs_of(sam, shapes, settings.dtype, settings.single_graph)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         new = Path(beside) / "new"
         new.mkdir()
         files = {graph.name: _write_formats(graph, new, settings.formats, builders, say) for graph in graphs}
+        if quantization:
+            _write_for_ascend(sam, new, settings, quantization, pictures, files, say)
         content = describe_export(sam, settings.dtype, checkpoint, graphs, files, versions, settings.scales)
         (new / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         _put_in_place(new, folder, Path(beside) / "old")
@@ -138,15 +148,37 @@ def _builders(quantization):
     """{format: function that makes its OnnxBuilder}."""
     if quantization is None:
         return {"onnx": OnnxBuilder}
-    return {"onnx": functools.partial(QdqBuilder, quantization=quantization),
-            "lite": functools.partial(QdqBuilder, quantization=quantization, integer_weights=False)}
+    qdq = functools.partial(QdqBuilder, quantization=quantization)
+    return {"onnx": qdq, "lite": functools.partial(qdq, integer_weights=False),
+            "amct": functools.partial(qdq, integer_weights=False, kinds=("conv",))}
+
+
+def _write_for_ascend(sam, folder, settings, quantization, pictures, files, say):
+    """What tools for Ascend take beside the graphs; adds to `files`. The network's products are exchanged once more."""
+    encoder = files["image_encoder"]
+    if "amct" in settings.formats:
+        encoder["amct_record"] = folder / "image_encoder.amct.txt"
+        encoder["amct_record"].write_text(amct_record(quantization.layers), encoding="utf-8")
+    if "lite" in settings.formats and pictures:
+        kept = [name for name in quantization.kept if name.startswith("image_encoder.")]
+        encoder["lite_config"] = folder / "image_encoder.lite.cfg"
+        encoder["lite_config"].write_text(lite_config(len(pictures), kept), encoding="utf-8")
+        write_calibration(folder, pictures)
+    if "npu" in settings.formats:
+        use_npu_cells(sam, quantization)
+        for graph in graphs_of(sam, parse_decoders(settings.decoders), single_graph=settings.single_graph):
+            path = files[graph.name]["npu"] = folder / f"{graph.name}.{SUFFIXES['npu']}"
+            write_graph(graph, path)
+            say(f"  {path.name:<32}{path.stat().st_size / 1e6:7.1f} MB")
 
 
 def _write_formats(graph, folder, formats, builders, say):
     """Files of one graph: {format: Path}."""
     start = time.perf_counter()
     files = {file_format: folder / f"{graph.name}.{suffix}" for file_format, suffix in SUFFIXES.items()
-             if file_format in formats}
+             if file_format in formats and file_format != "npu"}
+    if graph.role == "mask_decoder":
+        files.pop("amct", None)  # it has no convolutions
     mindir = folder / f"{graph.name}.mindir"
     for file_format, path in {**({} if "mindir" in files else {"mindir": mindir}), **files}.items():
         if file_format in builders:

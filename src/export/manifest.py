@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from src.checkpoint.file_hash import file_sha256
 from src.data.images import PIXEL_MEAN, PIXEL_STD
+from src.export.for_ascend import CALIBRATION
 from src.export.graphs import TensorSpec
 from src.prompts.labels import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT
 from src.quantization.load import describe_scales
@@ -67,6 +68,7 @@ def describe_export(sam, dtype, checkpoint, graphs, files, versions, scales=""):
         "format": FORMAT, "version": VERSION,
         "variant": sam.variant, "image_size": sam.image_size, "embed_dim": sam.embed_dim, "dtype": dtype,
         "checkpoint": checkpoint, **({"quantization": describe_scales(scales)} if scales else {}),
+        **({"folders": [CALIBRATION]} if any("lite_config" in written for written in files.values()) else {}),
         "preprocessing": {
             "channels": "RGB",
             "resize": {"rule": "longest_side", "rounding": "half_up", "filter": "pillow_bilinear"},
@@ -97,7 +99,8 @@ def named_files(folder):
     there is no manifest of ours."""
     try:
         content = _read(Path(folder) / MANIFEST)
-        return {MANIFEST, *(file["name"] for graph in content["graphs"] for file in graph["files"].values())}
+        files = {file["name"] for graph in content["graphs"] for file in graph["files"].values()}
+        return {MANIFEST, *content.get("folders", ()), *files}
     except (ValueError, OSError, KeyError, TypeError, AttributeError):
         return set()
 

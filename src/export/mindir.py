@@ -26,6 +26,7 @@ NUMPY_TYPES = {
     TensorProto.FLOAT: np.dtype(np.float32), TensorProto.FLOAT16: np.dtype(np.float16),
     TensorProto.INT32: np.dtype(np.int32), TensorProto.INT64: np.dtype(np.int64),
     TensorProto.BOOL: np.dtype(np.bool_), TensorProto.UINT8: np.dtype(np.uint8), TensorProto.INT8: np.dtype(np.int8),
+    TensorProto.UINT64: np.dtype(np.uint64),
 }
 INTEGERS = (AttributeProto.INT8, AttributeProto.INT16, AttributeProto.INT32, AttributeProto.INT64,
             AttributeProto.UINT8, AttributeProto.UINT16, AttributeProto.UINT32, AttributeProto.UINT64)
@@ -100,13 +101,14 @@ def tensor_value(tensor):
 
 
 def attribute_value(attribute):
-    """Python value of an AttributeProto: bool, int, float, str, array, a tuple of these, or None for the framework's
-    own marks, such as that of memory order."""
+    """Python value of an AttributeProto: bool, int, float, str, array, numpy type, a tuple of these, or None for the
+    framework's own marks, such as that of memory order."""
     kind = attribute.type
     if kind in (AttributeProto.TUPLE, AttributeProto.LIST):
         return tuple(attribute_value(value) for value in attribute.values)
     if kind in (AttributeProto.TENSORS, AttributeProto.TENSOR):
-        return tensor_value(attribute.tensors[0])
+        tensor = attribute.tensors[0]
+        return tensor_value(tensor) if tensor.raw_data or tensor.dims else _numpy_type(tensor)
     if kind == AttributeProto.BOOL:
         return bool(_integer(attribute))
     if kind in INTEGERS:

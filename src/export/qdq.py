@@ -74,15 +74,16 @@ class QdqBuilder(OnnxBuilder):
         quantization: the Quantization of the network; `check_integer` has passed it.
         integer_weights: True stores codes of weights as int8; False as float32 of the values they stand for with a
             QuantizeLinear behind, which MindSpore Lite and AMCT ask for.
+        kinds: of layers whose operands are quantized; of the others weights alone are rounded.
 
     Raises:
         ValueError: codes whose scales are not those of the quantization, or that something else than a product reads.
     """
 
-    def __init__(self, onnx, graph, quantization, integer_weights=True):
+    def __init__(self, onnx, graph, quantization, integer_weights=True, kinds=("linear", "conv", "matmul")):
         self._layers = {layer.name: layer for layer in quantization.layers}
         self._arrays = {name: value for name, value in graph.constants.items() if isinstance(value, np.ndarray)}
-        self._integer_weights = integer_weights
+        self._integer_weights, self._kinds = integer_weights, kinds
         codes = {name: array for name, array in graph.weights.items() if name.endswith(WEIGHT_CODES)}
         floats = {name: array for name, array in graph.weights.items() if name not in codes}
         super().__init__(onnx, graph._replace(weights=floats))
@@ -91,6 +92,7 @@ class QdqBuilder(OnnxBuilder):
         for name, array in codes.items():
             self._add_weight(name, array)
         self._chains = find_chains(graph.nodes, self._arrays)
+        self._kinds_of = kinds_of_readers(graph.nodes, self._chains, codes)
         self._passed = {name for chain in self._chains.values() for name in chain.nodes}
         read = {graph.result, *(name for node in graph.nodes if node.op != "UpdateState" for name in node.inputs)}
         self._order = {node.name for node in graph.nodes if node.name not in read} | {
@@ -141,6 +143,8 @@ class QdqBuilder(OnnxBuilder):
         """Quantize and dequantize; no Ref but its name is in units of codes."""
         self._factors[node.name] = np.float32(chain.scale)
         x, kind = self.values[chain.source], node.type
+        if node.name in self._kinds_of and self._kinds_of[node.name] not in self._kinds:
+            return x
         signed = chain.low == -chain.high - 1
         full = (-128, 127) if signed else (chain.low, chain.low + 255)
         if (chain.low, chain.high) != full:
@@ -168,6 +172,10 @@ class QdqBuilder(OnnxBuilder):
         else:
             shaped = scales.reshape((-1,) + (1,) * (array.ndim - 1))
             values = self._initializer(layer.name + ".weight", array * shaped)
+            if layer.kind not in self._kinds:
+                self.values[name] = values
+                self._layer_of[values.name] = layer.name
+                return
             self.values[name] = self._around(values, scales, zeros, f"{name}/values", kind, axis=0)
 
 
@@ -189,3 +197,18 @@ def find_chains(nodes, arrays):
             chains[node.name] = Chain(steps[-1].inputs[0], np.float32(scale), int(low), int(high),
                                       tuple(step.name for step in steps[1:]))
     return chains
+
+
+def kinds_of_readers(nodes, chains, weights):
+    """{name of the codes: kind of the layer that reads them}. Arguments: of a MindirGraph, of `find_chains`, names of
+    weights of codes."""
+    comes_from = {name: name for name in (*chains, *weights)}  # of the codes themselves, of weights and halves of both
+    kinds = {}
+    for node in nodes:
+        read = [comes_from[name] for name in node.inputs if name in comes_from]
+        if node.op in ("Load", "StridedSlice") and read:
+            comes_from[node.name] = read[0]
+        elif node.op in PRODUCTS:
+            kind = "conv" if node.op == "Conv2D" else "linear" if set(read) & set(weights) else "matmul"
+            kinds.update({name: kind for name in read})
+    return kinds

@@ -1,0 +1,205 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""What is written for Ascend, parsed back and compared with scales.json. None of it can be run without a device."""
+import configparser
+import dataclasses
+import json
+
+import mindspore as ms
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from mindspore import Tensor, nn, ops
+
+from src.export.exporter import ExportSettings, check_export, export_model
+from src.export.for_ascend import amct_record, lite_config
+from src.export.graphs import Graph, TensorSpec, write_graph
+from src.export.mindir import read_mindir
+from src.quantization.cells import quantize_network
+from src.quantization.fold import fold_network
+from src.quantization.npu_cells import NpuConv2d, NpuLinear, NpuMatMul, check_npu
+from src.quantization.observe import channel_scales
+from src.quantization.products import find_products, reason_to_keep
+from src.quantization.scales_file import write_scales
+from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer, signed_range, weight_codes
+from tests.export.quantized_products import between, layers
+from tests.quantization.conftest import SIDE, small_sam
+
+onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
+SHA = "5a" * 32
+SIGNED = Quantizer("uniform", 8, (signed_range(0.03, 8),))
+
+
+def record_class():
+    """AMCT's ScaleOffsetRecord as its documentation declares it."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="record.proto", syntax="proto2")
+    for message, fields in {
+            "SingleLayerRecord": [("scale_d", kinds.TYPE_FLOAT, False, ""), ("offset_d", kinds.TYPE_INT32, False, ""),
+                                  ("scale_w", kinds.TYPE_FLOAT, True, ""), ("offset_w", kinds.TYPE_INT32, True, "")],
+            "MapFiledEntry": [("key", kinds.TYPE_STRING, False, ""),
+                              ("value", kinds.TYPE_MESSAGE, False, "SingleLayerRecord")],
+            "ScaleOffsetRecord": [("record", kinds.TYPE_MESSAGE, True, "MapFiledEntry")]}.items():
+        declared = file.message_type.add(name=message)
+        for number, (name, kind, repeated, type_name) in enumerate(fields, 1):
+            declared.field.add(name=name, number=number, type=kind, type_name=type_name,
+                               label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("ScaleOffsetRecord"))
+
+
+def test_amct_s_record_holds_the_scales_of_convolutions():
+    found = layers()
+    parsed = text_format.Parse(amct_record(found.values()), record_class()()).record
+    assert [entry.key for entry in parsed] == ["conv", "depthwise"]
+    for entry, offset in zip(parsed, (14 - 128, 0)):  # codes -14..241 are -128..127 there, symmetric ones as they are
+        layer = found[entry.key]
+        assert np.float32(entry.value.scale_d) == np.float32(layer.inputs[0].ranges[0].scale)
+        assert entry.value.offset_d == offset
+        np.testing.assert_array_equal(np.float32(entry.value.scale_w), layer.weight_scales)
+        assert list(entry.value.offset_w) == [0] * len(layer.weight_scales)
+
+
+def test_converter_lite_s_configuration():
+    parser = configparser.ConfigParser()
+    parser.read_string(lite_config(8, ["image_encoder.neck.0"]))
+    assert dict(parser["common_quant_param"]) == {"quant_type": "FULL_QUANT", "bit_num": "8"}
+    assert dict(parser["data_preprocess_param"]) == {"calibrate_path": "images:calibration", "calibrate_size": "8",
+                                                     "input_type": "BIN"}
+    assert parser["full_quant_param"]["target_device"] == "ASCEND"
+    assert lite_config(8, ["image_encoder.neck.0"]).startswith("# float in scales.json: image_encoder.neck.0\n")
+
+
+class NpuProducts(nn.Cell):
+    """rows [5, 96], image [1, 4, 10, 10], a [1, 2, 7, 16], b [1, 2, 9, 16]."""
+
+    def __init__(self, found):
+        super().__init__()
+        self.linear = NpuLinear(found["linear"])
+        conv2d = nn.Conv2d(4, 4, 3, pad_mode="pad", padding=1, group=4).conv2d
+        self.depthwise = NpuConv2d(found["depthwise"], conv2d)
+        self.scores = NpuMatMul(found["scores"], ops.BatchMatMul(transpose_b=True))
+
+    def construct(self, rows, image, a, b):
+        return self.linear(rows), self.depthwise(image), self.scores(a, b)
+
+
+def test_the_int8_graph_holds_codes_and_scales(tmp_path):
+    """A graph of QuantV2, QuantBatchMatmul and Dequant: its arrays in NumPy give the codes and factors of the file."""
+    found = layers()
+    first, second = Quantizer("uniform", 8, (signed_range(0.02, 8),)), SIGNED
+    found["scores"] = LayerScales("scores", "matmul", 0, 8, (first, second), 16)
+    shapes = [(5, 96), (1, 4, 10, 10), (1, 2, 7, 16), (1, 2, 9, 16)]
+    specs = tuple(TensorSpec(f"x{place}", shape, "float32") for place, shape in enumerate(shapes))
+    write_graph(Graph("npu", "npu", NpuProducts(found).set_train(False), specs, ()), tmp_path / "npu.mindir")
+    graph = read_mindir(tmp_path / "npu.mindir")
+    assert [node.op for node in graph.nodes if "uant" in node.op] == [
+        "QuantV2", "QuantBatchMatmul", "QuantV2", "Dequant", "QuantV2", "QuantV2", "QuantBatchMatmul"]
+
+    def real(bits):
+        assert bits.dtype == np.uint64
+        return bits.astype(np.uint32).view(np.float32)
+
+    for name in ("linear", "depthwise"):
+        layer = found[name]
+        np.testing.assert_array_equal(graph.weights[f"{name}.weight_codes"], layer.weight_codes)
+        assert graph.weights[f"{name}.weight_codes"].dtype == np.int8
+        np.testing.assert_array_equal(real(graph.weights[f"{name}.factors"]),
+                                      np.float32(layer.inputs[0].ranges[0].scale) * layer.weight_scales)
+        np.testing.assert_array_equal(graph.weights[f"{name}.bias"].ravel(), layer.bias)
+    rng = np.random.default_rng(0)
+    quantizers = [found["linear"].inputs[0], found["depthwise"].inputs[0], first, second]
+    nodes = [node for node in graph.nodes if node.op == "QuantV2"]
+    for node, quantizer in zip(nodes, quantizers):
+        scale, offset = (graph.constants[name] for name in node.inputs[1:3])
+        x = between(quantizer, (4, 5), rng)
+        codes = np.clip(np.rint(x * scale + offset), -128, 127)
+        np.testing.assert_array_equal(codes, quantizer.ranges[0].codes(x))
+    last = [node for node in graph.nodes if node.op == "QuantBatchMatmul"][1]
+    assert real(graph.constants[last.inputs[2]]) == np.float32(0.02) * np.float32(0.03)
+
+
+@pytest.mark.parametrize("quantizer", [
+    Quantizer("uniform", 6, (signed_range(0.1, 6),)), Quantizer("uniform", 8, (CodeRange(0.1, -3, 252),))])
+def test_int8_primitives_take_symmetric_codes_of_8_bits(quantizer):
+    with pytest.raises(ValueError, match="a.fc1 has an operand that is not symmetric int8; quantize with "):
+        check_npu(LayerScales("a.fc1", "linear", 8, quantizer.bits, (quantizer,), 4))
+
+
+def quantization_of_small_sam():
+    """Every product but the kept with scales of the weights' and a made-up range."""
+    found, kept = [], {}
+    for product in find_products(fold_network(small_sam())):
+        reason = reason_to_keep(product, decoder_attention=False)
+        if reason:
+            kept[product.name] = reason
+        elif product.kind == "matmul":
+            found.append(LayerScales(product.name, "matmul", 0, 8, (SIGNED, SIGNED), 8))
+        else:
+            scales = channel_scales(product.weight, 8)
+            codes = weight_codes(product.weight, scales, 8).astype(np.int8)
+            found.append(LayerScales(product.name, product.kind, 8, 8, (SIGNED,), 8, weight_scales=scales,
+                                     weight_codes=codes, bias=product.bias))
+    return Quantization(SHA, "small", SIDE, "ascend", 8, 8, tuple(found), kept)
+
+
+def test_an_export_for_ascend(tmp_path, pynative):
+    """All formats of one network: the MindIR is the quantized network bit for bit, AMCT's convolutions are named in its
+    graph, the pictures are there, and a second export may replace the first."""
+    quantization = quantization_of_small_sam()
+    scales = str(write_scales(tmp_path / "scales.json", quantization)[0])
+    settings = ExportSettings(("mindir", "lite", "amct", "npu"), ("1x3",), scales=scales)
+    picture = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE)).astype(np.float32)
+    out = tmp_path / "out"
+    export_model(small_sam(), out, settings, {"name": "small.ckpt", "sha256": SHA}, {}, say=lambda line: None,
+                 pictures=[picture, 2 * picture])
+    assert sorted(path.name for path in out.iterdir()) == [
+        "calibration", "image_encoder.amct.onnx", "image_encoder.amct.txt", "image_encoder.lite.cfg",
+        "image_encoder.lite.onnx", "image_encoder.mindir", "image_encoder.npu.mindir", "manifest.json",
+        "mask_decoder_p1_n3.lite.onnx", "mask_decoder_p1_n3.mindir", "mask_decoder_p1_n3.npu.mindir"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["quantization"].startswith("w8a8 ascend, scales sha256 ") and manifest["folders"] == ["calibration"]
+    check_export(settings, out, "CPU")
+
+    network = quantize_network(small_sam(), quantization, SHA)
+    reloaded = nn.GraphCell(ms.load(str(out / "image_encoder.mindir")))
+    wanted = network.image_encoder(Tensor(picture)).asnumpy()
+    assert np.array_equal(reloaded(Tensor(picture)).asnumpy(), wanted) and np.abs(wanted).max() > 0.1
+
+    read = np.fromfile(out / "calibration" / "0001.bin", "<f4").reshape(picture.shape)
+    assert np.array_equal(read, 2 * picture)
+    graph = onnx.load(str(out / "image_encoder.amct.onnx")).graph
+    record = text_format.Parse((out / "image_encoder.amct.txt").read_text(), record_class()()).record
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    assert sorted(entry.key for entry in record) == sorted(convolutions)
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    for node in graph.node:
+        operands = [made_by.get(name) for name in node.input[:2]]
+        assert (node.op_type == "Conv") == (operands == ["DequantizeLinear"] * 2), node.name
+    # The int8 graph has a product for every quantized layer, and none but those kept besides.
+    nodes = [node.op for name in ("image_encoder", "mask_decoder_p1_n3")
+             for node in read_mindir(out / f"{name}.npu.mindir").nodes]
+    kinds = [layer.kind for layer in quantization.layers]
+    assert nodes.count("Dequant") == kinds.count("conv")
+    assert nodes.count("QuantBatchMatmul") == kinds.count("linear") + kinds.count("matmul")
+
+    with pytest.raises(ValueError, match="was made from the checkpoint with SHA-256 5a5a"):
+        export_model(small_sam(), out, settings, {"name": "other.ckpt", "sha256": "0" * 64}, {})
+    six = dataclasses.replace(quantization, layers=tuple(
+        dataclasses.replace(layer, inputs=(Quantizer("uniform", 6, (signed_range(0.1, 6),)),) * len(layer.inputs))
+        for layer in quantization.layers))
+    with pytest.raises(ValueError, match="has an operand that is not symmetric int8"):
+        check_export(settings._replace(scales=str(write_scales(tmp_path / "six.json", six)[0])), out, "CPU")
