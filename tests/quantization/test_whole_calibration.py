@@ -1,0 +1,119 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""A calibration from the pictures to a quantized network: resumed after a kill, with wider layers, with a proposal."""
+import dataclasses
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.config import load_config
+from src.modeling.sam import PromptDecoder
+from src.quantization.calibrate import Calibration, QuantizeSettings
+from src.quantization.cells import quantize_network
+from src.quantization.cost import quantized_cost
+from src.quantization.losses import model_distance
+from src.quantization.scales_file import read_scales, write_scales
+from src.quantization.sensitivity import propose_wider, sensitivity_rows
+from tests.quantization.conftest import small_examples, small_sam
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHA = "5a" * 32
+
+
+class Killed(Exception):
+    pass
+
+
+def calibration(folder, progress=lambda stage, done, total: None, metric="mse", **settings):
+    """A Calibration of the small network with few candidates."""
+    settings = QuantizeSettings(candidates=6, rounds=1, metric=metric, **settings)
+    return Calibration(small_sam(), settings, SHA, folder, progress)
+
+
+def distance_of(quantization, example):
+    """KL to the float network on one picture."""
+    prompt, outputs = (Tensor(example.point_coords), Tensor(example.point_labels)), []
+    for sam in (small_sam(), quantize_network(small_sam(), quantization, SHA)):
+        masks, ious, _ = PromptDecoder(sam).set_train(False)(sam.image_encoder(Tensor(example.image)), *prompt)
+        outputs += [masks, ious]
+    return float(model_distance(*outputs, Tensor(example.valid)).asnumpy())
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """(Calibration, Quantization, folder of its steps) at 8 bits as the paper."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    folder = tmp_path_factory.mktemp("eight")
+    made = calibration(folder)
+    return made, made.run(small_examples()), folder
+
+
+def same(a, b):
+    return json.dumps(a.record("", "")) == json.dumps(b.record("", "")) and all(
+        np.array_equal(x, y) for x, y in zip(a.arrays().values(), b.arrays().values()))
+
+
+def test_a_killed_calibration_gives_the_same_file(eight, tmp_path, pynative):
+    def die(stage, done, total):
+        if (stage, done) == ("search", 4):
+            raise Killed
+
+    with pytest.raises(Killed):
+        calibration(tmp_path, die).run(small_examples())
+    assert (tmp_path / "layer_3.npz").is_file() and not (tmp_path / "layer_4.npz").exists()
+    before = (tmp_path / "layer_3.npz").stat().st_mtime_ns
+    seen = []
+    resumed = calibration(tmp_path, lambda *step: seen.append(step)).run(small_examples())
+    assert (tmp_path / "layer_3.npz").stat().st_mtime_ns == before and seen[-1][0] == "search"
+    assert same(resumed, eight[1])
+
+
+def test_every_product_is_listed_and_8_bits_are_near_the_float_network(eight, tmp_path, pynative):
+    made, quantization, _ = eight
+    names = {layer.name for layer in quantization.layers} | set(quantization.kept)
+    assert len(names) == len(quantization.layers) + len(quantization.kept) == len(made.products) + len(made.kept)
+    assert 0 < distance_of(quantization, small_examples()[0]) < 0.01
+    cost = quantized_cost(quantization, 1 << 20)
+    kept = sum(quantization.kept_macs.values())
+    assert cost.scaled_macs == pytest.approx(kept + (cost.macs - kept) / 4) and kept < 0.01 * cost.macs
+    assert same(read_scales(write_scales(tmp_path / "scales.json", quantization)[0]), quantization)
+
+
+def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):
+    """A layer whose codes are all 0 loses more than any other, and comes first in the proposal."""
+    made, quantization, _ = eight
+    few = tuple(dataclasses.replace(layer, weight_codes=0 * layer.weight_codes)
+                if layer.name == "image_encoder.neck.0" else layer for layer in quantization.layers
+                if layer.name.startswith(("image_encoder.neck", "mask_decoder.iou")))
+    losses = propose_wider(made, dataclasses.replace(quantization, layers=few), small_examples(1))
+    assert losses[0][0] == "image_encoder.neck.0" and losses[0][1] > 5 * losses[1][1] and len(losses) == len(few)
+    assert sensitivity_rows(losses)[-1].startswith("proposal: --quantize.wider=[image_encoder.neck.0")
+
+
+def test_the_mixed_configuration_keeps_its_layers_wider(tmp_path, pynative):
+    section = load_config(["--config", str(ROOT / "configs" / "quantize_mixed.yaml")]).quantize
+    made = calibration(tmp_path, wider=tuple(section.wider), wide_bits=section.wide_bits, metric=section.metric,
+                       weight_bits=section.weight_bits, activation_bits=section.activation_bits, gelu="offset",
+                       softmax="unsigned", reparametrise=True, sign_trick=True, bias_correction=True, rounding="gptq")
+    mixed = made.run(small_examples())
+    bits = {layer.name: layer.activation_bits for layer in mixed.layers}
+    assert set(mixed.wider) == {name for name, found in bits.items() if found == 8}
+    assert bits["image_encoder.patch_embed.seq.0"] == bits["mask_decoder.mask_product"] == 8
+    assert bits["image_encoder.layers.1.blocks.0.mlp.fc1"] == 6
+    assert 0 < distance_of(mixed, small_examples()[0]) < 0.05
