@@ -34,7 +34,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from src.checkpoint import write_atomically  # noqa: E402
 from src.training.progress import read_scalars  # noqa: E402
 
-DRAWN = {"mean_iou": "mean IoU with the labels, training prompts", "dice_loss": "dice loss"}
+DRAWN = {"mean_iou": "mean IoU with the labels", "dice_loss": "dice loss"}
 
 
 def parse_stage(text):

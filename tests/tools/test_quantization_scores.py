@@ -1,0 +1,117 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""tools/quantization_scores.py: its rows are settings that exist, its commands, its tables by hand, and going on."""
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from src.config import load_config
+from src.quantization.calibrate import QuantizeSettings
+from src.quantization.scales_file import write_scales
+from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
+from tools.quantization_scores import ROWS, SCORES, main, markdown
+
+# Stands in for the interpreter: notes its arguments, leaves what quantize.py and eval.py leave.
+FAKE = """#!/usr/bin/env python3
+import json, os, pathlib, shutil, sys
+script, given = pathlib.Path(sys.argv[1]).name, dict(item.split("=", 1) for item in sys.argv[2:] if "=" in item)
+pathlib.Path(os.environ["NOTES"]).open("a").write(" ".join([script, *sys.argv[2:]]) + "\\n")
+if script == "quantize.py":
+    shutil.copytree(os.environ["SCALES"], given["--quantize.output_dir"])
+else:
+    folder = pathlib.Path(given["--eval.output_dir"])
+    folder.mkdir(parents=True)
+    score = 0.5 if "--eval.scales" in given else 0.75
+    content = {"mean_iou": score, "ap": 0.25, "miou": [score / 2, score]}
+    (folder / "results.json").write_text(json.dumps(content))
+"""
+
+
+@pytest.fixture
+def scales(tmp_path):
+    """Folder as quantize.py leaves it: one linear layer of 2 x 3 weights of 4 bits, 8 bits for activations, 32 MACs,
+    and 7 MACs in float."""
+    quantizer = Quantizer("uniform", 8, (CodeRange(0.1, -128, 127),))
+    layer = LayerScales("a.b", "linear", 4, 8, (quantizer,), 3, 32, 0.5, np.array([0.1, 0.3], np.float32),
+                        np.ones((2, 3), np.int8), np.array([0.7, -1], np.float32))
+    (tmp_path / "made").mkdir()
+    write_scales(tmp_path / "made" / "scales.json", Quantization(
+        "ab" * 32, "nano", 64, "paper", 4, 8, (layer,), {"a.c": "because"}, {"a.c": 7}, (), {}, {"metric": "mse"}))
+    (tmp_path / "made" / "cost.md").write_text("")
+    return tmp_path / "made"
+
+
+def test_every_row_is_a_configuration():
+    for row, _, changes in ROWS:
+        section = load_config(changes or []).quantize
+        bits = (section.weight_bits, section.activation_bits)
+        assert bits == ((6, 6) if row.endswith("w6a6") else (8, 8))
+        QuantizeSettings(preset=section.preset, gelu=section.gelu, softmax=section.softmax, rounding=section.rounding)
+    changed = load_config(ROWS[-1][2]).quantize
+    assert (changed.gelu, changed.softmax, changed.rounding) == ("offset", "unsigned", "gptq")
+    assert changed.reparametrise and changed.sign_trick and changed.bias_correction
+
+
+def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
+    (tmp_path / "python").write_text(FAKE)
+    (tmp_path / "python").chmod(0o755)
+    for name, value in (("PYTHON", tmp_path / "python"), ("NOTES", tmp_path / "notes"), ("SCALES", scales)):
+        monkeypatch.setenv(name, str(value))
+    weights, out = tmp_path / "nano.safetensors", tmp_path / "out"
+    save_file({"a": np.zeros(100, np.float32)}, weights)  # 400 bytes
+    call = ["--checkpoint", str(weights), "--output", str(out), "--protocols", "box", "points", "--eval.limit=3"]
+    assert main([*call, "--rows", "float", "ascend_w6a6"]) == 0
+    row = out / "ascend_w6a6"
+    assert (tmp_path / "notes").read_text().splitlines()[2:4] == [
+        "quantize.py --eval.limit=3 --quantize.weight_bits=6 --quantize.activation_bits=6 --quantize.preset=ascend "
+        f"--quantize.checkpoint={weights} --quantize.output_dir={row}/quantize",
+        f"eval.py --eval.limit=3 --eval.scales={row}/quantize/scales.json --eval.checkpoint={weights} "
+        f"--eval.protocol=box --eval.output_dir={row}/box"]
+    entry = json.loads((out / "scores.json").read_text())["rows"]["ascend_w6a6"]
+    assert entry["scores"] == {"mean IoU, boxes": 0.5, "mask AP": 0.25, "mean IoU, one point": 0.25,
+                               "mean IoU, last point": 0.5}
+    # 32 MACs by the wider of 4 and 8 bits: 32 * 8 / 32 = 8, and 7 float ones. 400 bytes, of which 6 weights of 4 bytes
+    # become half a byte each, and two scales of 4 bytes come to it: 400 - 21 + 8.
+    assert (entry["cost"]["quantized"]["scaled_macs"], entry["cost"]["quantized"]["bytes"]) == (15.0, 387)
+    text = (out / "scores.md").read_text()
+    assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 |" in text
+    assert "| W6A6, ascend | 50.00 (-25.00) | 25.00 (+0.00) | 25.00 (-12.50) | 50.00 (-25.00) |" in text
+    assert main([*call, "--rows", "float", "ascend_w6a6", "paper_w8a8"]) == 0
+    assert len((tmp_path / "notes").read_text().splitlines()) == 2 + 3 + 3  # nothing twice
+    shutil.rmtree(out / "float")
+    os.remove(weights)
+    capsys.readouterr()
+    assert main(call) == 2
+    assert capsys.readouterr().err == (f"quantization_scores.py: --checkpoint {weights} does not exist; name a file of "
+                                       "weights\n")
+
+
+def test_improvements_share_a_line_of_cost():
+    cost = {"float": {"bytes": 2**20, "scaled_macs": 2e9, "bit_operations": 4e12, "quantized_share": 0.0},
+            "quantized": {"bytes": 2**19, "scaled_macs": 1e9, "bit_operations": 1e12, "quantized_share": 0.5}}
+    rows = {row: {"scores": {"mean IoU, boxes": 0.5}, "cost": cost} for row in ("paper_w6a6", "bias_w6a6")}
+    text = markdown(rows, "the command")
+    assert ("| float32 | 1.00 | 2.00 | 4.00 | 0.0 % |\n"
+            "| W6A6, paper | 0.50 | 1.00 | 1.00 | 50.0 % |\n\n`the command`") in text
+    assert "| W6A6, paper, bias correction | 50.00 |" in text
+
+
+def test_everything_is_scored_by_its_first_mode():
+    score, = SCORES["everything"].values()
+    assert score({"modes": {"full": {"miou": 0.5}, "hierarchical": {"miou": 0.25}}}) == 0.5
