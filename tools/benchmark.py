@@ -364,7 +364,9 @@ def main(argv=None):
                            cache=f"{folder}/exports", pictures=[f"{folder}/{i}.npy" for i in range(len(pictures))])
             for file, (_, image) in zip(options["pictures"], pictures):
                 np.save(file, image)
-            Side(OURS, "weights", {**options, "export": OPENVINO in available}).end()
+            exports = OPENVINO in available and any(OPENVINO in SIDES.get(section, (OPENVINO,)) for section in
+                                                    set(arguments.only) - set(content["sections"]))
+            Side(OURS, "weights", {**options, "export": exports}).end()
             run_sections(arguments.only, available, options, arguments, path, content)
         plot(content, output / "benchmark.png")
     except (ValueError, OSError) as error:
