@@ -18,7 +18,13 @@ from mindspore import nn, ops
 
 from src.export.graphs import Graph, TensorSpec, write_graph
 from src.quantization.cells import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
-from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
+from src.quantization.fold import fold_network
+from src.quantization.observe import channel_scales
+from src.quantization.products import find_products, reason_to_keep
+from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer, signed_range, weight_codes
+from tests.quantization.conftest import SIDE, small_sam
+
+SHA = "5a" * 32
 
 SIGNED = Quantizer("uniform", 8, (CodeRange(0.0371, -128, 127),))
 OFFSET = Quantizer("uniform", 8, (CodeRange(0.0123, -14, 241),))
@@ -93,3 +99,21 @@ def write_products(path):
     """The MindIR of `Products`."""
     specs = tuple(TensorSpec(f"x{place}", array.shape, "float32") for place, array in enumerate(arrays()))
     write_graph(Graph("test", "test", Products().set_train(False), specs, ()), path)
+
+
+def quantization_of_small_sam():
+    """Every product but the kept with scales of the weights' and a made-up range."""
+    quantizer = Quantizer("uniform", 8, (signed_range(0.03, 8),))
+    found, kept = [], {}
+    for product in find_products(fold_network(small_sam())):
+        reason = reason_to_keep(product, decoder_attention=False)
+        if reason:
+            kept[product.name] = reason
+        elif product.kind == "matmul":
+            found.append(LayerScales(product.name, "matmul", 0, 8, (quantizer, quantizer), 8))
+        else:
+            scales = channel_scales(product.weight, 8)
+            codes = weight_codes(product.weight, scales, 8).astype(np.int8)
+            found.append(LayerScales(product.name, product.kind, 8, 8, (quantizer,), 8, weight_scales=scales,
+                                     weight_codes=codes, bias=product.bias))
+    return Quantization(SHA, "small", SIDE, "ascend", 8, 8, tuple(found), kept)

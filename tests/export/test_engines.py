@@ -33,6 +33,7 @@ from src.evaluation.points import click_rounds
 from src.export import engines
 from src.export.engines import cached_export, open_predictor
 from src.export.exported_predictor import open_graph
+from src.export.exporter import ExportSettings, export_model
 from src.export.onnx_graph import convert_mindir, write_onnx
 from src.export.openvino_engine import product_precisions
 from src.export.qdq import QdqBuilder
@@ -40,7 +41,16 @@ from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.mask_records import encode_masks
 from src.inference.predictor import SamPredictor
 from src.quantization.scales_file import write_scales
-from tests.export.quantized_products import OUTPUTS, Products, arrays, quantization, write_products
+from tests.export.quantized_products import (
+    OUTPUTS,
+    SHA,
+    Products,
+    arrays,
+    quantization,
+    quantization_of_small_sam,
+    write_products,
+)
+from tests.quantization.conftest import SIDE, small_sam
 
 pytest.importorskip("openvino", reason="needs the package openvino: pip install -r requirements-edge.txt")
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -155,6 +165,20 @@ def test_quantized_products_run_in_int8(tmp_path):
     # Two convolutions, three linear layers (the halves of one are put together again) and a product of activations; the
     # other's second operand has a zero point, which OpenVINO's matrix product does not take.
     assert product_precisions(tmp_path / "products.onnx") == {"i8": 6, "f32": 1}
+
+
+def test_a_quantized_network_is_the_same_in_three_engines(tmp_path):
+    """Rounding flips codes at their borders, so outputs are compared by correlation."""
+    scales = str(write_scales(tmp_path / "scales.json", quantization_of_small_sam())[0])
+    settings = ExportSettings(("onnx",), ("1x3",), scales=scales)
+    network = small_sam()
+    export_model(network, tmp_path / "out", settings, {"name": "small", "sha256": SHA}, {}, say=lambda line: None)
+    picture = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE)).astype(np.float32)
+    path = tmp_path / "out" / "image_encoder.onnx"
+    found = [network.image_encoder(Tensor(picture)).asnumpy()]  # quantized by the export
+    found += [open_graph(path, engine, threads=1)(picture)[0] for engine in ("onnx", "openvino")]
+    assert np.corrcoef([embeddings.ravel() for embeddings in found]).min() > 0.99
+    assert set(product_precisions(path)) == {"i8"}
 
 
 def test_demo_and_eval_run_it(small_export, tmp_path, monkeypatch, capsys, image):

@@ -28,18 +28,13 @@ from src.export.for_ascend import amct_record, lite_config
 from src.export.graphs import Graph, TensorSpec, write_graph
 from src.export.mindir import read_mindir
 from src.quantization.cells import quantize_network
-from src.quantization.fold import fold_network
 from src.quantization.npu_cells import NpuConv2d, NpuLinear, NpuMatMul, check_npu
-from src.quantization.observe import channel_scales
-from src.quantization.products import find_products, reason_to_keep
 from src.quantization.scales_file import write_scales
-from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer, signed_range, weight_codes
-from tests.export.quantized_products import between, layers
+from src.quantization.spec import CodeRange, LayerScales, Quantizer, signed_range
+from tests.export.quantized_products import SHA, between, layers, quantization_of_small_sam
 from tests.quantization.conftest import SIDE, small_sam
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
-SHA = "5a" * 32
-SIGNED = Quantizer("uniform", 8, (signed_range(0.03, 8),))
 
 
 def record_class():
@@ -100,7 +95,7 @@ class NpuProducts(nn.Cell):
 def test_the_int8_graph_holds_codes_and_scales(tmp_path):
     """A graph of QuantV2, QuantBatchMatmul and Dequant: its arrays in NumPy give the codes and factors of the file."""
     found = layers()
-    first, second = Quantizer("uniform", 8, (signed_range(0.02, 8),)), SIGNED
+    first, second = Quantizer("uniform", 8, (signed_range(0.02, 8),)), Quantizer("uniform", 8, (signed_range(0.03, 8),))
     found["scores"] = LayerScales("scores", "matmul", 0, 8, (first, second), 16)
     shapes = [(5, 96), (1, 4, 10, 10), (1, 2, 7, 16), (1, 2, 9, 16)]
     specs = tuple(TensorSpec(f"x{place}", shape, "float32") for place, shape in enumerate(shapes))
@@ -137,23 +132,6 @@ def test_the_int8_graph_holds_codes_and_scales(tmp_path):
 def test_int8_primitives_take_symmetric_codes_of_8_bits(quantizer):
     with pytest.raises(ValueError, match="a.fc1 has an operand that is not symmetric int8; quantize with "):
         check_npu(LayerScales("a.fc1", "linear", 8, quantizer.bits, (quantizer,), 4))
-
-
-def quantization_of_small_sam():
-    """Every product but the kept with scales of the weights' and a made-up range."""
-    found, kept = [], {}
-    for product in find_products(fold_network(small_sam())):
-        reason = reason_to_keep(product, decoder_attention=False)
-        if reason:
-            kept[product.name] = reason
-        elif product.kind == "matmul":
-            found.append(LayerScales(product.name, "matmul", 0, 8, (SIGNED, SIGNED), 8))
-        else:
-            scales = channel_scales(product.weight, 8)
-            codes = weight_codes(product.weight, scales, 8).astype(np.int8)
-            found.append(LayerScales(product.name, product.kind, 8, 8, (SIGNED,), 8, weight_scales=scales,
-                                     weight_codes=codes, bias=product.bias))
-    return Quantization(SHA, "small", SIDE, "ascend", 8, 8, tuple(found), kept)
 
 
 def test_an_export_for_ascend(tmp_path, pynative):

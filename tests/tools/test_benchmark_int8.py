@@ -24,8 +24,8 @@ from tools.benchmark_int8 import arrays_of, main
 
 
 def test_every_prompt_has_a_click_and_empty_slots():
-    specs = (TensorSpec("image_embeddings", (1, 8, 4, 4), "float32"), TensorSpec("point_coords", (1, 2, 4, 2), "float32"),
-             TensorSpec("point_labels", (1, 2, 4), "int32"))
+    specs = (TensorSpec("image_embeddings", (1, 8, 4, 4), "float32"),
+             TensorSpec("point_coords", (1, 2, 4, 2), "float32"), TensorSpec("point_labels", (1, 2, 4), "int32"))
     embeddings, coords, labels = arrays_of(ExportedGraph("mask_decoder", 2, 4, specs, (), Path("x.onnx")))
     assert labels.tolist() == [[[1, -1, -2, -2]] * 2] and labels.dtype == np.int32
     assert coords.shape == (1, 2, 4, 2) and coords.min() >= 0 and coords.max() < 1024
