@@ -75,7 +75,7 @@ def test_export_then_evaluate_as_the_checkpoint(monkeypatch, capsys, tmp_path, f
 @pytest.mark.parametrize("arguments, message", [
     (["--export.checkpoint=no.ckpt"], "checkpoint no.ckpt does not exist; name a file of weights"),
     (["--export.formats=[tflite]"],
-     "command line: 'export.formats'[0] is 'tflite'; it must be one of mindir, onnx, air"),
+     "command line: 'export.formats'[0] is 'tflite'; it must be one of mindir, onnx, air, lite, amct, npu"),
     (["--export.formats=air", "--export.checkpoint=no.ckpt"],
      "export.formats: air is written on an Ascend device only, and this runs on a CPU; leave it out: the converter of "
      "MindSpore Lite takes mindir"),
