@@ -15,7 +15,8 @@
 """Start-up of a run: device, mode, threads, ranks, seeds and logging. The only module that branches on the device.
 
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
-ones; the cap on the instruction set is set here unless the user has set it. oneDNN reads it at its first kernel.
+ones; the cap on the instruction set is set here unless the user has set it, and noted in TINYSAM_CPU_ISA for
+src/export/openvino_engine.py, which lifts no other. oneDNN reads it at its first kernel.
 TINYSAM_KERNEL_THREADS tells src/modeling/native_kernels.py whether to use its kernels, and how many threads they have.
 """
 import logging
@@ -57,9 +58,22 @@ def _pick_device(wanted: str) -> str:
     return "Ascend" if available else "CPU"
 
 
+def _cap_instructions() -> None:
+    """Keep oneDNN to AVX2 unless the user says otherwise."""
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["TINYSAM_CPU_ISA"] = "AVX2"
+
+
 def _cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kernel_threads(config: RuntimeConfig, size: int) -> int:
+    """Of a native kernel: `runtime.threads`, else OMP_NUM_THREADS, else this rank's share of its node's processors."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number a nesting level
+    return (config.threads or (int(asked) if asked.isdecimal() else 0)
+            or max(1, _cores() // min(size, config.devices)))
 
 
 def init_runtime(config: RuntimeConfig) -> Runtime:
@@ -76,13 +90,11 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
     """
     device = _pick_device(config.device)
     if device == "CPU":
-        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+        _cap_instructions()
     ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if config.mode == "graph" else ms.PYNATIVE_MODE)
     if config.threads:
         ms.runtime.dispatch_threads_num(config.threads)
-    native = device == "CPU" and config.native_kernels
-    os.environ["TINYSAM_KERNEL_THREADS"] = str(config.threads or _cores()) if native else "0"
     rank, size = 0, 1
     if config.distributed:
         if device == "CPU" and config.mode != "graph":
@@ -90,6 +102,8 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
                              "graph mode only; use --runtime.mode=graph")
         init("hccl" if device == "Ascend" else "mccl")
         rank, size = get_rank(), get_group_size()
+    native = device == "CPU" and config.native_kernels
+    os.environ["TINYSAM_KERNEL_THREADS"] = str(_kernel_threads(config, size)) if native else "0"
     random.seed(config.seed)
     np.random.seed(config.seed)
     ms.set_seed(config.seed)

@@ -13,16 +13,37 @@
 # limitations under the License.
 # ============================================================================
 """Shared fixtures. MindSpore reads its environment at import, so the start-up settings come first."""
+import logging
 import os
 from pathlib import Path
 
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # k x k convolutions are 100x slower without it on AVX-512 hosts
+if "ONEDNN_MAX_CPU_ISA" not in os.environ:  # k x k convolutions are 100x slower without it on AVX-512 hosts
+    os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["TINYSAM_CPU_ISA"] = "AVX2"
 os.environ.setdefault("GLOG_v", "3")
 
 import mindspore as ms  # noqa: E402
 import pytest  # noqa: E402
 
 ms.set_device("CPU")  # before the first kernel: root scripts that run inside a test set it again, which then is allowed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory):
+    """A cache folder that is not the user's; one for all tests, since a process looks for its kernels once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def start_up_of_the_test_alone(monkeypatch):
+    """What a root script's `init_runtime` sets in this process ends with the test: native kernels, which are off unless
+    a test or its script wants them, and where log lines go."""
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "0")
+    log = logging.getLogger("tinysam")
+    kept = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = kept
 
 
 @pytest.fixture(params=["graph", "pynative"])

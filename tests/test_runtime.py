@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from src import runtime
 from src.config import build_config
+from src.export.openvino_engine import _all_instructions
 from src.runtime import VERSION, code_version, init_runtime
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,9 +59,27 @@ def test_native_kernels_have_the_runs_threads_or_are_off(monkeypatch, given, thr
     assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
 
 
+@pytest.mark.parametrize("size, omp, threads", [(1, "", "8"), (4, "", "4"), (2, "words", "4"), (64, "", "4"),
+                                               (4, "3", "3"), (4, "5,2", "5"), (4, "0", "4")])
+def test_native_kernels_share_the_nodes_cores(monkeypatch, size, omp, threads):
+    """Eight cores for the two ranks of a node, whichever number of nodes; OMP_NUM_THREADS is a process's own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    for name, value in {"init": lambda _: None, "get_rank": lambda: 0, "get_group_size": lambda: size,
+                        "_cores": lambda: 8}.items():
+        monkeypatch.setattr(runtime, name, value)
+    init_runtime(build_config({"runtime.device": "cpu", "runtime.distributed": size > 1,
+                               "runtime.devices": 2}).runtime)
+    assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
+
+
+def test_more_ranks_than_cores_have_a_thread_each(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runtime, "_cores", lambda: 2)
+    assert runtime._kernel_threads(build_config({"runtime.devices": 8}).runtime, 8) == 1
+
+
 @pytest.mark.parametrize("enabled", ["0", "1"])
 def test_a_cache_of_graphs_that_may_be_wrong_is_warned_of(monkeypatch, capsys, enabled):
-    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "0")
     monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", enabled)
     init_runtime(build_config({"runtime.device": "cpu"}).runtime)
     warned = "MS_COMPILER_CACHE_ENABLE=1: MindSpore finds a stored graph by its number" in capsys.readouterr().err
@@ -68,6 +88,19 @@ def test_a_cache_of_graphs_that_may_be_wrong_is_warned_of(monkeypatch, capsys, e
 
 def test_a_cap_set_by_the_user_stays():
     assert start("cpu", ONEDNN_MAX_CPU_ISA="SSE41").stdout.split()[3] == "SSE41"
+
+
+@pytest.mark.parametrize("given", [None, "AVX2", "SSE41"])
+def test_openvino_lifts_the_cap_of_the_start_up_and_no_other(monkeypatch, given):
+    for name in ("TINYSAM_CPU_ISA", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.setenv(name, "")  # so that what the start-up sets is taken back, too
+        monkeypatch.delenv(name)
+    if given:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", given)
+    init_runtime(build_config({"runtime.device": "cpu"}).runtime)
+    with _all_instructions():
+        assert os.environ.get("ONEDNN_MAX_CPU_ISA") == given
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == (given or "AVX2")
 
 
 def test_a_wanted_ascend_that_is_not_here_is_an_error():

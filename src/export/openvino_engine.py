@@ -21,7 +21,7 @@ float32 here; graphs with quantized operands run in int8 as they say.
 import contextlib
 import os
 
-ISA = "ONEDNN_MAX_CPU_ISA"
+ISA, OUR_ISA = "ONEDNN_MAX_CPU_ISA", "TINYSAM_CPU_ISA"
 PRODUCTS, FUSED = ("Convolution", "FullyConnected", "MatMul"), "Subgraph"  # OpenVINO's names of kernels
 
 
@@ -88,12 +88,14 @@ def open_openvino(path, threads=0):
 @contextlib.contextmanager
 def _all_instructions():
     """MindSpore's kernels are kept to AVX2 (src/runtime.py); OpenVINO's, a copy of the same library that reads the same
-    variable when it compiles its first model, would be too, and int8 products of AVX2 saturate at 16 bits."""
-    kept = os.environ.pop(ISA, None)
+    variable when it compiles its first model, would be too, and int8 products of AVX2 saturate at 16 bits. What the
+    user has set holds here, too: src/runtime.py leaves its own value in a second variable."""
+    ours = ISA in os.environ and os.environ[ISA] == os.environ.get(OUR_ISA)
+    kept = os.environ.pop(ISA) if ours else None
     try:
         yield
     finally:
-        if kept is not None:
+        if ours:
             os.environ[ISA] = kept
 
 
