@@ -14,16 +14,14 @@
 # ============================================================================
 """Distil a student from a frozen teacher, or train a network on labels alone (TinySAM, arXiv 2312.13789, section 3.2).
 
-On a laptop's CPU, with pictures drawn on the fly: make a small teacher from labels, then distil from it. Each takes
-minutes.
+On a laptop's CPU, with pictures drawn on the fly, minutes each: make a small teacher from labels, then distil from it.
 
     python train.py --config configs/smoke_cpu.yaml --model.student=nano_teacher --model.teacher=none \\
         --train.output_dir=output/smoke_teacher
     python train.py --config configs/smoke_cpu.yaml --model.teacher_checkpoint=output/smoke_teacher/student.ckpt
 
 The paper's setting on eight devices is configs/distill_sa1b_8p.yaml. A run that was stopped goes on with --resume auto
-(the newest whole checkpoint of train.output_dir) or --resume FILE. train.output_dir receives student.ckpt, metrics.csv,
-losses.png and the checkpoints of the run.
+(the newest whole checkpoint of train.output_dir) or --resume FILE. That folder also receives student.ckpt and curves.
 """
 import sys
 from typing import Optional, Sequence, Tuple
@@ -35,7 +33,7 @@ from src.data.loader import Batches, open_dataset
 from src.distillation.distiller import Distiller, start_decoder_from_teacher
 from src.distillation.hard_point_loop import FIRST_SLOTS
 from src.distillation.preview import Preview
-from src.modeling.build_sam import build_sam
+from src.modeling.build_sam import build_sam, spec_of
 from src.modeling.precision import set_precision
 from src.modeling.sam import Sam
 from src.runtime import Runtime, code_version, init_runtime
@@ -48,12 +46,15 @@ from src.training.sheets import Sheets
 from src.training.step import TrainStep
 
 
+def training_size(model: ModelConfig) -> int:
+    """Side of the input in pixels: as configured, else as the weights to start from say, else the student's own."""
+    found = read_metadata(model.student_checkpoint) if model.student_checkpoint else {}
+    return int(model.image_size or found.get("image_size") or spec_of(model.student).image_size)
+
+
 def build_student(model: ModelConfig, seed: int, precision: str) -> Sam:
     """The network that is trained, from a checkpoint or from fresh weights."""
-    image_size = model.image_size or None
-    if model.student_checkpoint:
-        image_size = image_size or read_metadata(model.student_checkpoint).get("image_size")
-    student = build_sam(model.student, image_size, seed=seed, draw_weights=not model.student_checkpoint)
+    student = build_sam(model.student, training_size(model), seed=seed, draw_weights=not model.student_checkpoint)
     if model.student_checkpoint:
         load_network(student, model.student_checkpoint)
     return set_precision(student, precision)
@@ -98,17 +99,16 @@ def build_batches(config: Config, image_size: int, runtime: Runtime, cache: Opti
 
 def train(config: Config) -> int:
     """One run as configured -> exit code."""
-    runtime = init_runtime(config.runtime)
-    precision = config.runtime.precision
+    runtime, precision = init_runtime(config.runtime), config.runtime.precision
     student = build_student(config.model, config.runtime.seed, precision)
     freeze_parts(student, config.model.freeze)
     distiller, cache = build_distiller(config, student)
     ranks = RankAverage(runtime.size, config.train.batch_norm == "local") if runtime.size > 1 else None
     set_batch_norm(student, config.train.batch_norm, ranks.mean if ranks else None)
     with build_batches(config, student.image_size, runtime, cache) as batches:
-        each_epoch = steps_per_epoch(len(batches), config.train.accumulate_steps)
-        total_steps = count_steps(each_epoch, config.train.epochs, config.train.max_steps)
-        global_batch = config.data.batch_size * config.train.accumulate_steps * runtime.size
+        accumulated, epochs = config.train.accumulate_steps, config.train.epochs
+        total_steps = count_steps(steps_per_epoch(len(batches), accumulated), epochs, config.train.max_steps)
+        global_batch = config.data.batch_size * accumulated * runtime.size
         optimizer = build_optimizer(student, scale_rates(config.optim, global_batch), total_steps,
                                     scale_loss=precision == "mixed_float16")
         step = TrainStep(distiller, optimizer, config.optim.clip_norm, ranks)

@@ -46,6 +46,7 @@ from src.data.workers import Workers  # noqa: E402
 from src.modeling.build_sam import build_sam  # noqa: E402
 from src.modeling.precision import set_precision  # noqa: E402
 from src.runtime import init_runtime  # noqa: E402
+from train import training_size  # noqa: E402
 
 LOG = logging.getLogger("tinysam")
 SECONDS_PER_LINE = 30  # between lines of progress where stderr is not a terminal
@@ -57,7 +58,7 @@ def build_teacher(config: Config) -> Tuple[Any, CacheMeta]:
     if model.teacher == "none" or not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}', model.teacher_checkpoint '{model.teacher_checkpoint}'; "
                          "embeddings need a teacher and its weights: give both")
-    teacher = build_sam(model.teacher, model.image_size or None, draw_weights=False)
+    teacher = build_sam(model.teacher, training_size(model), draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
     set_precision(teacher, config.runtime.precision).set_train(False)
     return teacher, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)

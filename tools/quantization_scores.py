@@ -95,16 +95,29 @@ def quantize_and_score(folder, checkpoint, options, changes, protocols):
     return {"scores": scores, "cost": cost}
 
 
+def finished_rows(path):
+    """Rows of an earlier call, by name; none where there was none. ValueError where the file cannot be read."""
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_bytes())["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not what this tool writes; choose another --output") from None
+
+
 def markdown(rows, command):
     """The table as text: scores x 100, in brackets what is lost against float; and a table of the costs."""
     float_scores = rows["float"]["scores"] if "float" in rows else {}
-    titles = list(next(iter(rows.values()))["scores"])
+    titles = list(dict.fromkeys(title for entry in rows.values() for title in entry["scores"]))
     lines = [f"| network | {' | '.join(titles)} |", "|---|" + "---|" * len(titles)]
     names = {row: name for row, name, _ in ROWS}
     for row, entry in rows.items():
         cells = []
         for title in titles:
-            value = entry["scores"][title]
+            value = entry["scores"].get(title)
+            if value is None:  # scored by fewer protocols
+                cells.append("-")
+                continue
             lost = f" ({100 * (value - float_scores[title]):+.2f})" if row != "float" and title in float_scores else ""
             cells.append(f"{100 * value:.2f}{lost}")
         lines.append(f"| {names[row]} | {' | '.join(cells)} |")
@@ -131,8 +144,8 @@ def main(argv=None):
     parser.add_argument("--protocols", nargs="+", choices=list(SCORES), default=["box"], help="default: box")
     arguments, options = parser.parse_known_args(argv)
     command = " ".join(["tools/quantization_scores.py", *(sys.argv[1:] if argv is None else argv)])
-    rows = {}
     try:
+        rows = finished_rows(arguments.output / "scores.json")
         if not arguments.checkpoint.is_file():
             raise ValueError(f"--checkpoint {arguments.checkpoint} does not exist; name a file of weights")
         bar = tqdm([row for row in ROWS if not arguments.rows or row[0] in arguments.rows], unit="row")
@@ -140,6 +153,7 @@ def main(argv=None):
             bar.set_postfix_str(name)
             rows[row] = quantize_and_score(arguments.output / row, arguments.checkpoint, options, changes,
                                            arguments.protocols)
+            rows = {row: rows[row] for row, *_ in ROWS if row in rows}  # in their order
             write_json(arguments.output / "scores.json", {"command": command, "rows": rows})
             text = markdown(rows, command)
             write_atomically(arguments.output / "scores.md", ".md",

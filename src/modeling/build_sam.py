@@ -84,6 +84,14 @@ VARIANTS = {
 }
 
 
+def spec_of(variant):
+    """The row of VARIANTS; ValueError with the nearest name where there is none."""
+    if variant not in VARIANTS:
+        near = difflib.get_close_matches(str(variant), VARIANTS, n=1, cutoff=0.0)
+        raise ValueError(f"unknown variant '{variant}'; did you mean '{near[0]}'? (all: {', '.join(VARIANTS)})")
+    return VARIANTS[variant]
+
+
 def build_sam(variant, image_size=None, seed=None, draw_weights=True):
     """Build a network, with fresh weights unless it is told that a file will bring them.
 
@@ -99,10 +107,7 @@ def build_sam(variant, image_size=None, seed=None, draw_weights=True):
     Raises:
         ValueError: unknown variant, or an image_size that is not a positive multiple of 64.
     """
-    if variant not in VARIANTS:
-        near = difflib.get_close_matches(str(variant), VARIANTS, n=1, cutoff=0.0)
-        raise ValueError(f"unknown variant '{variant}'; did you mean '{near[0]}'? (all: {', '.join(VARIANTS)})")
-    spec = VARIANTS[variant]
+    spec = spec_of(variant)
     image_size = spec.image_size if image_size is None else image_size
     with contextlib.nullcontext() if draw_weights else no_init_parameters():
         return build_sam_around(spec.image_encoder, spec.transformer_dim, spec.mlp_dim, image_size, variant, seed)

@@ -148,8 +148,9 @@ class TrainLoop:
         self.output_dir = Path(settings.output_dir)
         self.steps_per_epoch = steps_per_epoch(len(batches), settings.accumulate_steps)
         self.total_steps = count_steps(self.steps_per_epoch, settings.epochs, settings.max_steps)
-        self.metadata = {**metadata, "seed": seed, "steps_per_epoch": self.steps_per_epoch,
-                         "total_steps": self.total_steps, "global_batch": batches.batch_size * self.share.batches}
+        self.metadata = {**metadata, "seed": seed, "image_size": student.image_size,
+                         "steps_per_epoch": self.steps_per_epoch, "total_steps": self.total_steps,
+                         "global_batch": batches.batch_size * self.share.batches}
         cells = {"student": student, "optimizer": train_step.optimizer.state}
         self.checkpoints = RunCheckpoints(self.output_dir, cells, self.metadata, settings.keep_last, rank == 0)
         self.step = self.checkpoints.resume(settings.resume)

@@ -34,9 +34,10 @@ LOG = logging.getLogger("tinysam")
 STATE_PATTERN = "step_*.ckpt"
 
 # Another value makes other steps of the steps already made: this is a new run, not the rest of one.
-FIXED_KEYS = ("runtime.seed", "model.student", "model.teacher", "model.image_size", "data.format")
+FIXED_KEYS = ("runtime.seed", "model.student", "model.teacher", "data.format")
 FIXED_NUMBERS = {
     "seed": "give both the same runtime.seed",
+    "image_size": "give both the same model.image_size",
     "global_batch": "keep data.batch_size x train.accumulate_steps x ranks as it was",
     "steps_per_epoch": "give both the same data",
 }

@@ -92,12 +92,14 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
     text = (out / "scores.md").read_text()
     assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 |" in text
     assert "| W6A6, ascend | 50.00 (-25.00) | 25.00 (+0.00) | 25.00 (-12.50) | 50.00 (-25.00) |" in text
-    assert main([*call, "--rows", "float", "ascend_w6a6", "paper_w8a8"]) == 0
+    assert main([*call, "--rows", "paper_w8a8"]) == 0
     assert len((tmp_path / "notes").read_text().splitlines()) == 2 + 3 + 3  # nothing twice
+    kept = json.loads((out / "scores.json").read_text())["rows"]
+    assert list(kept) == ["float", "paper_w8a8", "ascend_w6a6"] and kept["ascend_w6a6"] == entry
     shutil.rmtree(out / "float")
     os.remove(weights)
     capsys.readouterr()
-    assert main(call) == 2
+    assert main([*call, "--rows", "float"]) == 2
     assert capsys.readouterr().err == (f"quantization_scores.py: --checkpoint {weights} does not exist; name a file of "
                                        "weights\n")
 
@@ -110,6 +112,8 @@ def test_improvements_share_a_line_of_cost():
     assert ("| float32 | 1.00 | 2.00 | 4.00 | 0.0 % |\n"
             "| W6A6, paper | 0.50 | 1.00 | 1.00 | 50.0 % |\n\n`the command`") in text
     assert "| W6A6, paper, bias correction | 50.00 |" in text
+    rows["float"] = {"scores": {"mask AP": 0.25}, "cost": None}
+    assert "| float32 | - | 25.00 |" in markdown(rows, "")
 
 
 def test_everything_is_scored_by_its_first_mode():
