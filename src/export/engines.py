@@ -73,11 +73,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
             predictor.engine = apply_scales(predictor.sam, scales, path)
         use_native_kernels(predictor.sam)
         return predictor
-    predictor = ExportedPredictor(cached_export(path, cache, variant, image_size, scales=scales, say=say), engine,
-                                  threads)
-    if scales:
-        predictor.engine = f"{engine} {describe_scales(scales)}"
-    return predictor
+    return ExportedPredictor(cached_export(path, cache, variant, image_size, scales=scales, say=say), engine, threads)
 
 
 def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decoders=DECODERS, scales="", say=print):

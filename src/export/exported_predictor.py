@@ -22,7 +22,7 @@ import numpy as np
 from mindspore import nn
 
 from src.export.manifest import read_export
-from src.export.openvino_engine import open_openvino
+from src.export.openvino_engine import open_openvino, warn_without_vnni
 from src.inference.predictor import SamPredictor
 
 
@@ -34,6 +34,9 @@ class ExportedPredictor(SamPredictor):
         engine: "mindir" (MindSpore), "onnx" (onnxruntime) or "openvino", which runs the ONNX graphs too.
         threads: of OpenVINO; 0: its own choice. The others have theirs set elsewhere.
 
+    Attributes:
+        engine: as given; of a quantized export with the text of its manifest behind, as records name it.
+
     Raises:
         ValueError: what `read_export` refuses, a file that the engine cannot load, or no such engine installed.
     """
@@ -43,7 +46,10 @@ class ExportedPredictor(SamPredictor):
         self.manifest = export.path
         self.variant = export.variant
         self.image_size = export.image_size
-        self.engine = self._engine = engine
+        self._engine = engine
+        self.engine = f"{engine} {export.quantization}".strip()
+        if engine == "openvino" and export.quantization:
+            warn_without_vnni(export.path)
         self._threads = threads
         self._dtype = np.dtype(export.dtype)
         self._mask_side = export.image_size // 4

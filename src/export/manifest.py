@@ -41,13 +41,15 @@ class ExportedGraph(NamedTuple):
 
 
 class Export(NamedTuple):
-    """An export in one format, read back: what its manifest says, and its graphs by role."""
+    """An export in one format, read back: what its manifest says, and its graphs by role. `quantization`: the text of
+    `describe_scales`, empty for a float network."""
 
     path: Path
     variant: str
     image_size: int
     embed_dim: int
     dtype: str
+    quantization: str
     image_encoder: ExportedGraph
     mask_decoders: list[ExportedGraph]
 
@@ -126,7 +128,7 @@ def read_export(folder, file_format):
             raise ValueError(f"{path}: names {len(encoders)} image encoders and {len(decoders)} mask decoders; "
                              "an export has one encoder and at least one decoder")
         return Export(path, str(content["variant"]), int(content["image_size"]), int(content["embed_dim"]),
-                      str(content["dtype"]), encoders[0], decoders)
+                      str(content["dtype"]), str(content.get("quantization", "")), encoders[0], decoders)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a manifest that this version wrote ({type(error).__name__}: {error})") from None
 

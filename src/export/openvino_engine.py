@@ -19,8 +19,13 @@ float32 here; graphs with quantized operands run in int8 as they say.
 """
 
 import contextlib
+import logging
 import os
+from pathlib import Path
 
+LOG = logging.getLogger("tinysam")
+CPUINFO = Path("/proc/cpuinfo")
+VNNI = {"avx512_vnni", "avx_vnni"}
 ISA, OUR_ISA = "ONEDNN_MAX_CPU_ISA", "TINYSAM_CPU_ISA"
 PRODUCTS, FUSED = ("Convolution", "FullyConnected", "MatMul"), "Subgraph"  # OpenVINO's names of kernels
 
@@ -33,6 +38,26 @@ def require_openvino():
         raise ValueError("the engine openvino needs the package openvino: pip install -r requirements-edge.txt, or use "
                          "the engine mindspore") from None
     return openvino
+
+
+def lacks_vnni():
+    """Whether this is an x86 processor on which int8 products saturate: one whose flags name none of `VNNI`.
+
+    False where there are no such flags to read: other processors, other systems than Linux.
+    """
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), None)
+    return flags is not None and not VNNI & set(flags)
+
+
+def warn_without_vnni(source):
+    """Log that results will be off where int8 products saturate. `source`: what message calls the quantized network."""
+    if lacks_vnni():
+        LOG.warning("%s is quantized, and this processor lacks VNNI (avx512_vnni, avx_vnni): sums of int8 products may "
+                    "saturate at 16 bits and masks be wrong; use the engine mindspore, or weight_bits: 7", source)
 
 
 def product_precisions(path):

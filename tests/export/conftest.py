@@ -13,6 +13,9 @@
 # limitations under the License.
 # ============================================================================
 """Fixtures of exports: one tiny network and its export, made once, since every graph costs seconds to compile."""
+import json
+import shutil
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from src.export.exporter import ExportSettings, export_model
 from src.modeling.build_sam import build_sam
 
 SIDE = 64
+BOXES = np.array([[3, 4, 30, 20], [1, 2, 39, 29], [10, 10, 20, 20], [0, 0, 40, 30], [5, 5, 12, 25]], np.float64)
 
 
 def stir(sam, seed=0):
@@ -61,6 +65,33 @@ def small_export(tmp_path_factory):
 def stirred():
     """`stir`, for a network of any kind."""
     return stir
+
+
+def assert_same_answers(network, predictor):
+    """Two predictors that have an image: five boxes, which decoders of 4 and of 1 prompts share; clicks; a click with a
+    box."""
+    for prompt in ({"boxes": BOXES}, {"point_coords": [[[7, 8], [20, 9]]], "point_labels": [[1, 0]]},
+                   {"point_coords": [[[7, 8]]], "point_labels": [[1]], "boxes": BOXES[:1], "multimask_output": False}):
+        wanted, got = network.predict_batch(**prompt), predictor.predict_batch(**prompt)
+        assert np.mean(wanted[0] != got[0]) < 1e-3  # a pixel at a logit of 0 may fall either way
+        for a, b in zip(wanted[1:], got[1:]):
+            assert a.dtype == b.dtype and a.shape == b.shape
+            np.testing.assert_allclose(b, a, atol=1e-4)
+
+
+@pytest.fixture(scope="session")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+
+
+@pytest.fixture
+def quantized_copy(small_export, tmp_path):
+    """A copy of the export whose manifest says that it is quantized, which is all that readers go by."""
+    folder = tmp_path / "quantized"
+    shutil.copytree(small_export.folder, folder)
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**content, "quantization": "w8a8 ascend, scales sha256 5a"}))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -30,17 +30,19 @@ from src.config import ConfigError, load_config
 from src.evaluation.box_prompted import segment_boxes
 from src.evaluation.box_sources import BoxPrompt
 from src.evaluation.points import click_rounds
-from src.export import engines
+from src.export import engines, openvino_engine
 from src.export.engines import cached_export, open_predictor
 from src.export.exported_predictor import open_graph
 from src.export.exporter import ExportSettings, export_model
 from src.export.onnx_graph import convert_mindir, write_onnx
-from src.export.openvino_engine import product_precisions
+from src.export.openvino_engine import lacks_vnni, product_precisions
 from src.export.qdq import QdqBuilder
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.mask_records import encode_masks
 from src.inference.predictor import SamPredictor
+from src.quantization.load import describe_scales
 from src.quantization.scales_file import write_scales
+from tests.export.conftest import BOXES, assert_same_answers
 from tests.export.quantized_products import (
     OUTPUTS,
     SHA,
@@ -55,12 +57,7 @@ from tests.quantization.conftest import SIDE, small_sam
 pytest.importorskip("openvino", reason="needs the package openvino: pip install -r requirements-edge.txt")
 pytestmark = pytest.mark.usefixtures("pynative")
 
-BOXES = np.array([[3, 4, 30, 20], [1, 2, 39, 29], [10, 10, 20, 20], [0, 0, 40, 30], [5, 5, 12, 25]], np.float64)
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+NEEDS_VNNI = pytest.mark.skipif(lacks_vnni(), reason="int8 sums saturate on a processor without VNNI")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +66,7 @@ def predictor(small_export):
 
 
 def test_answers_are_the_network_s(small_export, predictor, image):
-    """Five boxes through decoders of 4 and of 1 prompts; clicks; a click with a box; embeddings outlive calls."""
+    """Answers are the network's, and embeddings outlive calls."""
     network = SamPredictor(small_export.sam)
     assert (predictor.engine, predictor.variant, predictor.image_size) == ("openvino", "nano", 64)
     predictor.set_image(image[::-1])
@@ -79,13 +76,7 @@ def test_answers_are_the_network_s(small_export, predictor, image):
         one.set_image(image)
     np.testing.assert_array_equal(mirrored, kept)
     np.testing.assert_allclose(predictor.image_embeddings, network.image_embeddings.asnumpy(), atol=2e-5)
-    for prompt in ({"boxes": BOXES}, {"point_coords": [[[7, 8], [20, 9]]], "point_labels": [[1, 0]]},
-                   {"point_coords": [[[7, 8]]], "point_labels": [[1]], "boxes": BOXES[:1], "multimask_output": False}):
-        wanted, got = network.predict_batch(**prompt), predictor.predict_batch(**prompt)
-        assert np.mean(wanted[0] != got[0]) < 1e-3  # a pixel at a logit of 0 may fall either way
-        for a, b in zip(wanted[1:], got[1:]):
-            assert a.dtype == b.dtype and a.shape == b.shape
-            np.testing.assert_allclose(b, a, atol=1e-4)
+    assert_same_answers(network, predictor)
 
 
 def test_float_graphs_stay_float32(small_export):
@@ -127,6 +118,10 @@ def test_a_checkpoint_is_exported_once(small_export, tmp_path, monkeypatch):
     def export(sam, folder, settings, checkpoint, versions, say):
         made.append((folder, sam.variant, sam.image_size, settings.formats, settings.decoders, checkpoint["name"]))
         shutil.copytree(small_export.folder, folder, dirs_exist_ok=True)
+        if settings.scales:
+            content = json.loads((folder / "manifest.json").read_text())
+            content["quantization"] = describe_scales(settings.scales)
+            (folder / "manifest.json").write_text(json.dumps(content))
 
     monkeypatch.setattr(engines, "export_model", export)
     lines = []
@@ -153,6 +148,7 @@ def test_a_checkpoint_is_exported_once(small_export, tmp_path, monkeypatch):
     assert len(keys | {engines._key("a", None, None, ("1x4",))}) == 5
 
 
+@NEEDS_VNNI
 def test_quantized_products_run_in_int8(tmp_path):
     """Inputs lie well inside their codes, so what differs is the rounding of OpenVINO's own rescaling."""
     write_products(tmp_path / "products.mindir")
@@ -167,6 +163,7 @@ def test_quantized_products_run_in_int8(tmp_path):
     assert product_precisions(tmp_path / "products.onnx") == {"i8": 6, "f32": 1}
 
 
+@NEEDS_VNNI
 def test_a_quantized_network_is_the_same_in_three_engines(tmp_path):
     """Rounding flips codes at their borders, so outputs are compared by correlation."""
     scales = str(write_scales(tmp_path / "scales.json", quantization_of_small_sam())[0])
@@ -179,6 +176,23 @@ def test_a_quantized_network_is_the_same_in_three_engines(tmp_path):
     found += [open_graph(path, engine, threads=1)(picture)[0] for engine in ("onnx", "openvino")]
     assert np.corrcoef([embeddings.ravel() for embeddings in found]).min() > 0.99
     assert set(product_precisions(path)) == {"i8"}
+
+
+@pytest.mark.parametrize("cpuinfo, warned", [
+    ("flags\t\t: fpu avx2 avx512f\nflags\t\t: fpu avx2 avx512f\n", True), ("flags\t\t: fpu avx2 avx512_vnni\n", False),
+    ("flags\t: avx2 avx_vnni\n", False), ("Features\t: fp asimd asimddp\n", False), (None, False)])
+def test_without_vnni_a_quantized_network_is_warned_of(quantized_copy, small_export, tmp_path, monkeypatch, caplog,
+                                                       cpuinfo, warned):
+    """One line, of int8 alone; no processor's flags: none."""
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(openvino_engine.LOG, "propagate", True)  # root scripts end it
+    monkeypatch.setattr(openvino_engine, "CPUINFO", tmp_path / "cpuinfo")
+    for folder in (small_export.folder, quantized_copy):
+        open_predictor("openvino", folder, threads=1)
+    assert caplog.messages == warned * [
+        f"{quantized_copy / 'manifest.json'} is quantized, and this processor lacks VNNI (avx512_vnni, avx_vnni): sums "
+        "of int8 products may saturate at 16 bits and masks be wrong; use the engine mindspore, or weight_bits: 7"]
 
 
 def test_demo_and_eval_run_it(small_export, tmp_path, monkeypatch, capsys, image):

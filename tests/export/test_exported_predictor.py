@@ -21,14 +21,7 @@ from src.evaluation.box_sources import BoxPrompt
 from src.export.exported_predictor import ExportedPredictor, decoder_calls, open_graph
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.predictor import SamPredictor
-
-BOXES = np.array([[3, 4, 30, 20], [1, 2, 39, 29], [10, 10, 20, 20], [0, 0, 40, 30], [5, 5, 12, 25]], np.float64)
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-
+from tests.export.conftest import BOXES, assert_same_answers
 
 pytestmark = pytest.mark.usefixtures("pynative")
 
@@ -40,20 +33,19 @@ def exported(small_export):
 
 @pytest.mark.parametrize("engine", ["mindir", "onnx"])
 def test_answers_are_the_network_s(small_export, exported, image, engine):
-    """Five boxes through decoders of 4 and of 1 prompts; clicks; masks of the image's size."""
+    """Answers are the network's; masks have the image's size."""
     network, predictor = SamPredictor(small_export.sam), exported[engine]
     assert (predictor.variant, predictor.image_size, predictor.engine, network.engine) == ("nano", 64, engine, None)
     for one in (network, predictor):
         one.set_image(image)
         one.wait()
     assert (predictor.input_size, predictor.original_size) == ((48, 64), (30, 40))
-    for prompt in ({"boxes": BOXES}, {"point_coords": [[[7, 8], [20, 9]]], "point_labels": [[1, 0]]},
-                   {"point_coords": [[[7, 8]]], "point_labels": [[1]], "boxes": BOXES[:1], "multimask_output": False}):
-        wanted, got = network.predict_batch(**prompt), predictor.predict_batch(**prompt)
-        assert np.mean(wanted[0] != got[0]) < 1e-3  # a pixel at a logit of 0 may fall either way
-        for a, b in zip(wanted[1:], got[1:]):
-            assert a.dtype == b.dtype and a.shape == b.shape
-            np.testing.assert_allclose(b, a, atol=1e-4)
+    assert_same_answers(network, predictor)
+
+
+def test_records_tell_a_quantized_export_from_a_float_one(quantized_copy):
+    for engine in ("mindir", "onnx"):
+        assert ExportedPredictor(quantized_copy, engine).engine == f"{engine} w8a8 ascend, scales sha256 5a"
 
 
 def test_protocols_run_on_an_export(exported, image):
