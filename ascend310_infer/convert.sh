@@ -16,7 +16,7 @@
 # Convert an export for an Ascend processor with converter_lite: both graphs, with the profiles of config/.
 # Usage: LITE_HOME=/path/to/mindspore-lite-VERSION-linux-ARCH \
 #            bash ascend310_infer/convert.sh EXPORT_FOLDER NEW_FOLDER 310|310P|910 fp16|fp32|quant
-#        SOC=Ascend910B3 names another processor.
+#        SOC=Ascend910B3 names another processor. A quantized export (docs/quantization.md) takes fp32 alone.
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 . "$here/../scripts/common.sh"
 usage="usage: LITE_HOME=FOLDER bash ascend310_infer/convert.sh EXPORT_FOLDER NEW_FOLDER 310|310P|910 fp16|fp32|quant"
@@ -26,15 +26,15 @@ converter="$(find "${LITE_HOME:-/nowhere}/tools/converter" -name converter_lite 
 [[ -n "$converter" ]] || refuse "no converter_lite below LITE_HOME=${LITE_HOME:-}; give the unpacked tarball"
 export LD_LIBRARY_PATH="$LITE_HOME/tools/converter/lib:$LITE_HOME/runtime/lib:${LD_LIBRARY_PATH:-}"
 [[ ! -e $2 ]] || refuse "$2 exists; choose a new folder"
+graphs="$("$(find_python)" "$here/copy_manifest.py" --list "$1" "$4")"
 mkdir -p "$2.part"
 trap 'rm -rf "$2.part"' EXIT
-for graph in "$1"/image_encoder.mindir "$1"/mask_decoder_*.mindir; do
-    name="$(basename "$graph" .mindir)"
+for name in $graphs; do
     cp "$here/config/${name%%_p[0-9]*}_$4.ini" "$2.part/profile"
     printf '\n[acl_init_options]\nge.socVersion=%s\n' "${SOC:-$soc}" >> "$2.part/profile"
-    "$converter" --fmk=MINDIR --saveType=MINDIR --optimize=ascend_oriented --modelFile="$graph" \
+    "$converter" --fmk=MINDIR --saveType=MINDIR --optimize=ascend_oriented --modelFile="$1/$name.mindir" \
         --outputFile="$2.part/$name" --configFile="$2.part/profile" ||
-        refuse "$graph: converter_lite failed; its message stands above"
+        refuse "$1/$name.mindir: converter_lite failed; its message stands above"
 done
 rm "$2.part/profile"
 "$(find_python)" "$here/copy_manifest.py" "$1" "$2.part"
