@@ -24,13 +24,12 @@ Shapes are static, so name one decoder for each use. docs/export.md describes th
 and --eval.onnx=FOLDER evaluate them. The folder is replaced as a whole, at the end.
 """
 import dataclasses
-import itertools
 import sys
 from pathlib import Path
 
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
-from src.data.loader import Batches, open_dataset
+from src.data.loader import first_pictures
 from src.export.exporter import ExportSettings, check_export, export_model
 from src.inference.predictor import choose_checkpoint, load_predictor
 from src.runtime import code_version, init_runtime, versions
@@ -38,14 +37,13 @@ from src.runtime import code_version, init_runtime, versions
 
 def read_pictures(config, settings, image_size):
     """Pictures of `data` that MindSpore Lite may calibrate with: as many as quantize.py takes, none without paths."""
-    data, seed = config.data, config.runtime.seed
-    if "lite" not in settings.formats or not data.paths:
+    if "lite" not in settings.formats:
         return []
-    dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
-                           image_size, data.min_mask_pixels)
-    with Batches(dataset, image_size, 1, 2, 1, data.box_share, 0.0, 0.0, seed=seed,
-                 min_mask_pixels=data.min_mask_pixels) as batches:
-        return [batch["images"] for batch in itertools.islice(batches.epoch(0), config.quantize.images)]
+    if not config.data.paths and config.data.format != "synthetic":
+        print("no data.paths: no image_encoder.lite.cfg", flush=True)
+        return []
+    pictures = first_pictures(config.data, image_size, config.quantize.images, 1, config.runtime.seed)
+    return [batch["images"] for batch in pictures]
 
 
 def main(argv=None):

@@ -22,7 +22,6 @@ Eight pictures calibrate. Writes scales.json, scales_codes.npz (integer weights)
 eval.py --eval.scales=FILE and demo.py --scales FILE run them. A killed run continues where it was.
 """
 import dataclasses
-import itertools
 import sys
 import time
 from pathlib import Path
@@ -32,7 +31,7 @@ from tqdm import tqdm
 from src.checkpoint.atomic import write_atomically
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
-from src.data.loader import Batches, open_dataset
+from src.data.loader import first_pictures
 from src.inference.predictor import choose_checkpoint, load_predictor
 from src.quantization.calibrate import Calibration, Example, QuantizeSettings
 from src.quantization.cost import cost_rows
@@ -41,7 +40,6 @@ from src.quantization.sensitivity import propose_wider, sensitivity_rows
 from src.runtime import init_runtime
 
 NOT_SETTINGS = ("checkpoint", "output_dir", "images", "prompts", "sensitivity_images")
-FIRST_PROMPT_SLOTS = 2
 
 
 class StageBars:
@@ -61,17 +59,6 @@ class StageBars:
             self._bar.close()
 
 
-def read_examples(config, image_size):
-    """The first pictures of the data set's order under the seed, with prompts from their masks."""
-    data, section, seed = config.data, config.quantize, config.runtime.seed
-    dataset = open_dataset(data.format, data.paths, data.image_roots, data.image_ids, data.synthetic_images, seed,
-                           image_size, data.min_mask_pixels)
-    with Batches(dataset, image_size, section.prompts, FIRST_PROMPT_SLOTS, 1, data.box_share, 0.0, 0.0, seed=seed,
-                 min_mask_pixels=data.min_mask_pixels) as batches:
-        return [Example(batch["images"], batch["point_coords"], batch["point_labels"], batch["mask_valid"])
-                for batch in itertools.islice(batches.epoch(0), section.images)]
-
-
 def main(argv=None):
     config = load_config(argv, usage=__doc__)
     section, folder = config.quantize, Path(config.quantize.output_dir)
@@ -81,7 +68,9 @@ def main(argv=None):
     chosen = choose_checkpoint(section.checkpoint, config.model)
     sam = load_predictor(*chosen).sam
     parameter_bytes = sum(parameter.nbytes for parameter in sam.get_parameters())
-    examples = read_examples(config, sam.image_size)
+    pictures = first_pictures(config.data, sam.image_size, section.images, section.prompts, config.runtime.seed)
+    examples = [Example(*(batch[name] for name in ("images", "point_coords", "point_labels", "mask_valid")))
+                for batch in pictures]
     print(f"{chosen.path} ({sam.variant}, {sam.image_size} px), {len(examples)} pictures, preset {settings.preset}, "
           f"W{settings.weight_bits}A{settings.activation_bits}", flush=True)
     started, bars = time.monotonic(), StageBars()

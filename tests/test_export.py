@@ -19,9 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import export as export_script
 from src.checkpoint import save_network
 from src.checkpoint.file_hash import file_sha256
+from src.config import load_config
+from src.export.exporter import ExportSettings
 from src.modeling.build_sam import build_sam
+from src.quantization.scales_file import write_scales
+from tests.export.quantized_products import quantization_of
 from tests.root_scripts import run
 
 
@@ -70,6 +75,42 @@ def test_export_then_evaluate_as_the_checkpoint(monkeypatch, capsys, tmp_path, f
         assert scores[name]["settings"]["checkpoint_sha256"] == file_sha256(folder / "manifest.json")
         assert scores[name]["mean_iou"] == pytest.approx(scores["checkpoint"]["mean_iou"], abs=0.01)
     assert "engine" not in scores["checkpoint"]["settings"]
+
+
+def test_lite_with_pictures(monkeypatch, capsys, tmp_path, files):
+    """The one picture of the set, resized to 64 x 48 and normalised, beside the converter's configuration."""
+    checkpoint, labels = files
+    scales, folder = tmp_path / "scales.json", tmp_path / "out"
+    write_scales(scales, quantization_of(build_sam("nano", image_size=64, seed=1), file_sha256(checkpoint)))
+    code, out, err = run(monkeypatch, capsys, "export.py", "--quantized", scales, f"--export.checkpoint={checkpoint}",
+                         f"--export.output_dir={folder}", "--export.formats=[lite]", "--export.decoders=[1x3]",
+                         "--data.format=coco", f"--data.paths=[{labels}]", "--runtime.device=cpu")
+    assert code == 0, err
+    assert "no data.paths" not in out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "calibration", "image_encoder.lite.cfg", "image_encoder.lite.onnx", "manifest.json",
+        "mask_decoder_p1_n3.lite.onnx"]
+    assert "calibrate_size=1\n" in (folder / "image_encoder.lite.cfg").read_text()
+    assert [path.name for path in (folder / "calibration").iterdir()] == ["0000.bin"]
+    found = np.fromfile(folder / "calibration" / "0000.bin", "<f4").reshape(3, 64, 64)
+    with Image.open(labels.parent / "images" / "1.png") as picture:
+        resized = np.asarray(picture.resize((64, 48), Image.Resampling.BILINEAR), np.float64)
+    wanted = (resized - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    np.testing.assert_allclose(found[:, :48], wanted.transpose(2, 0, 1), atol=1e-5)
+    assert not found[:, 48:].any()
+
+
+def test_what_lite_calibrates_with(capsys):
+    """Without paths there are no pictures, which a line says where they would have been; synthetic sets need none."""
+    def read(file_format, *options):
+        config = load_config(["--quantize.images=2", *options])
+        return export_script.read_pictures(config, ExportSettings(formats=(file_format,)), 64), capsys.readouterr().out
+
+    assert read("onnx") == ([], "")
+    assert read("lite") == ([], "no data.paths: no image_encoder.lite.cfg\n")
+    pictures, out = read("lite", "--data.format=synthetic")
+    assert [picture.shape for picture in pictures] == [(1, 3, 64, 64)] * 2 and out == ""
+    assert not np.array_equal(*pictures)
 
 
 @pytest.mark.parametrize("arguments, message", [

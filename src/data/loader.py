@@ -17,6 +17,7 @@
 Sample i of epoch e follows from numpy.random.default_rng([seed, e, i]) alone: neither the number of workers, nor the
 rank, nor where a run was resumed changes it.
 """
+import itertools
 import logging
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -281,3 +282,27 @@ class Batches:
             if example and reason not in self.skipped.counts:
                 logging.getLogger(__name__).warning("skipping %s, first: %s", reason, example)
         self.skipped.merge(skipped)
+
+
+def first_pictures(section, image_size, count, prompts_per_image, seed):
+    """The first pictures of a data set's order under a seed, as they are and with prompts from their masks: what
+    quantization calibrates with.
+
+    Args:
+        section: the `data` section of the configuration.
+        image_size: S.
+        count: so many pictures, or all where there are fewer.
+        prompts_per_image: M.
+        seed: of the order and of the prompts.
+
+    Returns:
+        list of batches of one picture each, K = 2.
+
+    Raises:
+        ValueError: as `open_dataset` and `Batches`, or no usable picture.
+    """
+    dataset = open_dataset(section.format, section.paths, section.image_roots, section.image_ids,
+                           section.synthetic_images, seed, image_size, section.min_mask_pixels)
+    with Batches(dataset, image_size, prompts_per_image, 2, 1, section.box_share, 0.0, 0.0, seed=seed,
+                 min_mask_pixels=section.min_mask_pixels) as batches:
+        return list(itertools.islice(batches.epoch(0), count))

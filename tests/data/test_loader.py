@@ -14,13 +14,14 @@
 # ============================================================================
 """Batches: contents, determinism over workers, ranks and resuming, broken data."""
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from src.data.coco import CocoDataset
-from src.data.loader import Batches, open_dataset, read_image_ids
+from src.data.loader import Batches, first_pictures, open_dataset, read_image_ids
 from src.data.records import Annotation, Sample, SkipLog
 from src.data.sa1b import Sa1bDataset
 from src.data.synthetic import SyntheticDataset
@@ -80,6 +81,27 @@ def test_contents():
     assert {image_id: sorted(found) for image_id, found in seen.items() if image_id < 103} == {
         100: [0], 101: [0, 1], 102: [0, 1, 2]}
     assert len(set(seen[103])) == 3
+
+
+def test_first_pictures_are_those_of_the_first_epoch_as_they_are():
+    """Of five pictures three, or all five where seven are asked for, whatever flips and jitter training has."""
+    section = SimpleNamespace(format="synthetic", paths=[], image_roots=[], image_ids="", synthetic_images=5,
+                              box_share=1.0, min_mask_pixels=16, flip_probability=1.0, scale_jitter=[0.1, 2.0])
+    found = first_pictures(section, 64, 3, 2, seed=11)
+    order = np.random.default_rng([11, 0, 0, 1]).permutation(5)
+    assert [batch["image_ids"].tolist() for batch in found] == [[index] for index in order[:3]]
+    assert len(first_pictures(section, 64, 7, 2, seed=11)) == 5
+    for batch in found:
+        picture = SyntheticDataset(5, 64, 11).read(int(batch["image_ids"][0])).image
+        height, width = picture.shape[:2]
+        grey = (picture - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
+        np.testing.assert_allclose(batch["images"][0, :, :height, :width], grey.transpose(2, 0, 1), atol=1e-5)
+        for row, column in np.argwhere(batch["mask_valid"] == 1):
+            assert batch["point_labels"][row, column].tolist() == [2, 3]
+            ys, xs = np.nonzero(batch["gt_masks"][row, column])
+            (left, top), (right, bottom) = batch["point_coords"][row, column]
+            assert abs(left - 4 * xs.min()) <= 4 and abs(bottom - 4 * (ys.max() + 1)) <= 4
+            assert right > left and bottom > top
 
 
 def test_prompts_fit_their_masks():

@@ -22,7 +22,7 @@ from src.quantization.fold import fold_network
 from src.quantization.observe import channel_scales
 from src.quantization.products import find_products, reason_to_keep
 from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer, signed_range, weight_codes
-from tests.quantization.conftest import SIDE, small_sam
+from tests.quantization.conftest import small_sam
 
 SHA = "5a" * 32
 
@@ -102,10 +102,14 @@ def write_products(path):
 
 
 def quantization_of_small_sam():
-    """Every product but the kept with scales of the weights' and a made-up range."""
+    return quantization_of(small_sam(), SHA)
+
+
+def quantization_of(sam, checkpoint_sha256):
+    """Every product of a network but the kept, with scales of the weights' and a made-up range."""
     quantizer = Quantizer("uniform", 8, (signed_range(0.03, 8),))
     found, kept = [], {}
-    for product in find_products(fold_network(small_sam())):
+    for product in find_products(fold_network(sam)):
         reason = reason_to_keep(product, decoder_attention=False)
         if reason:
             kept[product.name] = reason
@@ -116,4 +120,4 @@ def quantization_of_small_sam():
             codes = weight_codes(product.weight, scales, 8).astype(np.int8)
             found.append(LayerScales(product.name, product.kind, 8, 8, (quantizer,), 8, weight_scales=scales,
                                      weight_codes=codes, bias=product.bias))
-    return Quantization(SHA, "small", SIDE, "ascend", 8, 8, tuple(found), kept)
+    return Quantization(checkpoint_sha256, sam.variant, sam.image_size, "ascend", 8, 8, tuple(found), kept)
