@@ -14,8 +14,9 @@
 // ============================================================================
 // Kernels for MindSpore's ops.Custom ("aot") on a CPU, each in one pass over memory: exact GELU, layer normalisation and
 // their derivatives. Compiled and used by src/modeling/native_kernels.py. MindSpore passes inputs, then outputs; a result
-// other than 0 is an error.
+// other than 0 is an error. No exception leaves a kernel or a thread: it would end the process.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -29,6 +30,7 @@ constexpr std::int64_t kLeastPerThread = 1 << 17;  // values; below, starting a 
 constexpr float kLargest = 87.0f;                  // exp(87) is finite, and 1 / exp(87) is a normal number
 constexpr int kLanes = 16;                         // partial sums, which compilers turn into vectors
 constexpr std::int64_t kRowsTogether = 64;         // of which float32 sums are taken before they are added in float64
+constexpr int kWrongArguments = 1, kFailed = 2;    // results of a kernel
 
 // exp(x) for |x| <= kLargest, to 2 ulp: 2^k times a polynomial on [-ln(2)/2, ln(2)/2] (the remainder's Taylor series,
 // with the coefficients that even out its error). Without branches, so that compilers vectorise it.
@@ -79,15 +81,29 @@ std::int64_t CountParts(std::int64_t rows, std::int64_t width) {
   return std::max<std::int64_t>(1, std::min({limit, rows, rows * width / kLeastPerThread}));
 }
 
-// run(begin, end, part) over [0, rows), each part in a thread of its own.
+// run(begin, end, part) over [0, rows), each part in a thread of its own, or in this one where no more can be had.
+// -> 0, or kFailed where a part was not finished.
 template <typename Run>
-void InParts(std::int64_t rows, std::int64_t parts, const Run &run) {
+int InParts(std::int64_t rows, std::int64_t parts, const Run &run) {
+  std::atomic<int> result{0};
+  const auto attempt = [rows, parts, &run, &result](std::int64_t part) {
+    try {
+      run(rows * part / parts, rows * (part + 1) / parts, part);
+    } catch (...) {
+      result = kFailed;
+    }
+  };
   std::vector<std::thread> threads;
-  for (std::int64_t i = 1; i < parts; ++i) {
-    threads.emplace_back(run, rows * i / parts, rows * (i + 1) / parts, i);
+  std::int64_t next = 1;
+  try {
+    threads.reserve(parts);
+    for (; next < parts; ++next) threads.emplace_back(attempt, next);
+  } catch (...) {  // part `next` has no thread, nor have those after it
   }
-  run(0, rows / parts, 0);
+  attempt(0);
+  for (; next < parts; ++next) attempt(next);
   for (auto &thread : threads) thread.join();
+  return result;
 }
 
 std::int64_t CountOf(int dimensions, const std::int64_t *shape) {
@@ -168,42 +184,44 @@ class NormGradient {
 
 // x -> x Phi(x)
 extern "C" int TinysamGelu(int count, void **values, int *dimensions, std::int64_t **shapes, const char **types,
-                           void * /*stream*/, void * /*extra*/) {
-  if (count != 2 || !AllFloat32(count, types)) return 1;
+                           void * /*stream*/, void * /*extra*/) try {
+  if (count != 2 || !AllFloat32(count, types)) return kWrongArguments;
   const float *x = static_cast<const float *>(values[0]);
   float *y = static_cast<float *>(values[1]);
   const std::int64_t length = CountOf(dimensions[0], shapes[0]);
-  InParts(length, CountParts(length, 1), [x, y](std::int64_t begin, std::int64_t end, std::int64_t) {
+  return InParts(length, CountParts(length, 1), [x, y](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t i = begin; i < end; ++i) y[i] = x[i] * Phi(x[i]);
   });
-  return 0;
+} catch (...) {
+  return kFailed;
 }
 
 // x, the gradient behind the GELU -> the gradient in front of it
 extern "C" int TinysamGeluGradient(int count, void **values, int *dimensions, std::int64_t **shapes, const char **types,
-                                   void * /*stream*/, void * /*extra*/) {
-  if (count != 3 || !AllFloat32(count, types)) return 1;
+                                   void * /*stream*/, void * /*extra*/) try {
+  if (count != 3 || !AllFloat32(count, types)) return kWrongArguments;
   const float *x = static_cast<const float *>(values[0]);
   const float *after = static_cast<const float *>(values[1]);
   float *before = static_cast<float *>(values[2]);
   const std::int64_t length = CountOf(dimensions[0], shapes[0]);
-  InParts(length, CountParts(length, 1), [x, after, before](std::int64_t begin, std::int64_t end, std::int64_t) {
+  return InParts(length, CountParts(length, 1), [x, after, before](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t i = begin; i < end; ++i) before[i] = after[i] * Derivative(x[i]);
   });
-  return 0;
+} catch (...) {
+  return kFailed;
 }
 
 // x [..., width], gamma [width], beta [width], epsilon [1] -> the rows of x normalised, times gamma, plus beta
 extern "C" int TinysamLayerNorm(int count, void **values, int *dimensions, std::int64_t **shapes, const char **types,
-                                void * /*stream*/, void * /*extra*/) {
-  if (count != 5 || !AllFloat32(count, types)) return 1;
+                                void * /*stream*/, void * /*extra*/) try {
+  if (count != 5 || !AllFloat32(count, types)) return kWrongArguments;
   const float *x = static_cast<const float *>(values[0]);
   const float *gamma = static_cast<const float *>(values[1]);
   const float *beta = static_cast<const float *>(values[2]);
   const float epsilon = *static_cast<const float *>(values[3]);
   float *y = static_cast<float *>(values[4]);
   const std::int64_t width = shapes[1][0], rows = CountOf(dimensions[0], shapes[0]) / width;
-  InParts(rows, CountParts(rows, width), [=](std::int64_t begin, std::int64_t end, std::int64_t) {
+  return InParts(rows, CountParts(rows, width), [=](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t row = begin; row < end; ++row) {
       const float *in = x + row * width;
       float *out = y + row * width;
@@ -211,13 +229,14 @@ extern "C" int TinysamLayerNorm(int count, void **values, int *dimensions, std::
       for (std::int64_t i = 0; i < width; ++i) out[i] = (in[i] - moments.mean) * moments.scale * gamma[i] + beta[i];
     }
   });
-  return 0;
+} catch (...) {
+  return kFailed;
 }
 
 // x, gamma, epsilon, the gradient behind the norm -> the gradients of x, gamma and beta
 extern "C" int TinysamLayerNormGradient(int count, void **values, int *dimensions, std::int64_t **shapes,
-                                        const char **types, void * /*stream*/, void * /*extra*/) {
-  if (count != 7 || !AllFloat32(count, types)) return 1;
+                                        const char **types, void * /*stream*/, void * /*extra*/) try {
+  if (count != 7 || !AllFloat32(count, types)) return kWrongArguments;
   const float *x = static_cast<const float *>(values[0]);
   const float *gamma = static_cast<const float *>(values[1]);
   const float epsilon = *static_cast<const float *>(values[2]);
@@ -226,7 +245,7 @@ extern "C" int TinysamLayerNormGradient(int count, void **values, int *dimension
   const std::int64_t width = shapes[1][0], rows = CountOf(dimensions[0], shapes[0]) / width;
   const std::int64_t parts = CountParts(rows, width);
   std::vector<double> sums(parts * 2 * width, 0.0);
-  InParts(rows, parts, [=, &sums](std::int64_t begin, std::int64_t end, std::int64_t part) {
+  const int result = InParts(rows, parts, [=, &sums](std::int64_t begin, std::int64_t end, std::int64_t part) {
     NormGradient(gamma, epsilon, width)
         .Run(x + begin * width, after + begin * width, before + begin * width, end - begin, &sums[part * 2 * width]);
   });
@@ -235,5 +254,7 @@ extern "C" int TinysamLayerNormGradient(int count, void **values, int *dimension
     for (std::int64_t part = 0; part < parts; ++part) total += sums[part * 2 * width + i];
     static_cast<float *>(values[i < width ? 5 : 6])[i % width] = static_cast<float>(total);
   }
-  return 0;
+  return result;
+} catch (...) {
+  return kFailed;
 }

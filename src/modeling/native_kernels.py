@@ -26,6 +26,7 @@ import logging
 import os
 import platform
 import shlex
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -133,29 +134,62 @@ def use_native_kernels(network):
 
 @functools.cache
 def build_library(compiler="", folder=""):
-    """Path (str) of the compiled kernels, or None where they cannot be made or loaded, which is logged.
+    """Path (str) of the compiled kernels, or None where they cannot be made, loaded or used, which is logged.
 
     Args:
         compiler: command; empty: the environment variable CXX, else c++.
-        folder: where libraries are kept; empty: tinysam/ in XDG_CACHE_HOME, else in ~/.cache.
+        folder: where libraries are kept, an absolute path; empty: tinysam/ in XDG_CACHE_HOME, else in ~/.cache.
     """
-    compiler = shlex.split(compiler or os.environ.get("CXX") or "c++")
-    folder = Path(folder or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinysam"))
+    try:
+        if platform.system() != "Linux":
+            raise OSError(f"MindSpore takes them on Linux only, not on {platform.system()}")
+        library = _build(shlex.split(compiler or os.environ.get("CXX") or "c++"), Path(folder or os.path.join(
+            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinysam")))
+        _kernel(library, "TinysamGelu", _like_first)  # may refuse the folder: MS_CUSTOM_AOT_WHITE_LIST
+        return library
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
+        LOG.info("GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded (%s)",
+                 _reason(error))
+        return None
+
+
+def _build(compiler, folder):
+    """Path (str) of a library that can be loaded, in the folder; compiled unless it is there. Errors: OSError,
+    ValueError, subprocess.SubprocessError."""
+    if not folder.is_absolute() or ":" in str(folder):
+        raise ValueError(f"the cache folder {folder} is not an absolute path without ':'; set XDG_CACHE_HOME")
     key = hashlib.sha256(repr((SOURCE.read_bytes(), FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
     library = folder / f"kernels_{key}.so"
-    try:
-        if not library.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as part:
-                subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", f"{part}/kernels.so"], check=True,
-                               capture_output=True, timeout=120)
-                os.replace(f"{part}/kernels.so", library)  # whole or not at all, whoever else is at it
-        ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError) as error:
-        LOG.info("GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded (%s)",
-                 str(error).splitlines()[0])
-        return None
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_own(folder)
+    if library.is_file():
+        _require_own(library)
+        try:
+            ctypes.CDLL(str(library))
+            return str(library)
+        except OSError:
+            pass  # damaged, or a shared home and another C library: made anew
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        made = Path(part, "kernels.so")
+        subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120)
+        made.chmod(0o700)
+        os.replace(made, library)  # whole or not at all, whoever else is at it
+    ctypes.CDLL(str(library))
     return str(library)
+
+
+def _require_own(path):
+    """A library runs with the rights of this user: nobody else may have written it. Raises PermissionError."""
+    found = path.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} is not this user's alone to write: remove it, or set XDG_CACHE_HOME")
+
+
+def _reason(error):
+    """One line: the last of a compiler that names an error, or the exception's."""
+    said = (getattr(error, "stderr", None) or b"").decode(errors="replace").splitlines()
+    named = [line for line in said if "error" in line.lower()] or said
+    return named[-1] if named else next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _processor():

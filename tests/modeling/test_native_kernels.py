@@ -18,6 +18,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -25,20 +27,47 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
+from src.checkpoint import save_network
+from src.export.engines import open_predictor
 from src.modeling import native_kernels
 from src.modeling.build_sam import build_sam
 from src.modeling.common import GELU, GELU_Q
 from src.modeling.fold import fold_batch_norm
 from src.modeling.native_kernels import SOURCE, NativeGELU, NativeLayerNorm, build_library, use_native_kernels
 
-needs_compiler = pytest.mark.skipif(not (os.environ.get("CXX") or shutil.which("c++")), reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not (os.environ.get("CXX") or shutil.which("c++")),
+                                    reason="needs Linux and a C++ compiler")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """A cache folder for the tests of this file, and one thread."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
+def one_thread(monkeypatch):
     monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "1")
+
+
+@pytest.fixture
+def refusal(caplog):
+    """Function of `build_library`'s arguments, which must give None -> the reason in the log."""
+    def build(compiler, folder):
+        before = len(caplog.messages)
+        with caplog.at_level(logging.INFO, "tinysam"):
+            assert build_library.__wrapped__(compiler, str(folder)) is None
+        line, = caplog.messages[before:]
+        start = "GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded ("
+        assert line.startswith(start) and line.endswith(")")
+        return line[len(start):-1]
+    return build
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """A compiler that takes no time: it copies this session's library. Its calls so far."""
+    calls, library = [], build_library()
+
+    def run(command, **_):
+        calls.append(command)
+        shutil.copy(library, command[-1])
+    monkeypatch.setattr(native_kernels.subprocess, "run", run)
+    return calls
 
 
 class SumOf(nn.Cell):
@@ -159,17 +188,112 @@ def test_off_unless_asked_for(monkeypatch, threads):
     assert type(use_native_kernels(nn.SequentialCell(GELU()))[0]) is GELU
 
 
-def test_without_a_compiler_the_operators_stay(monkeypatch, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "tinysam"):
-        assert build_library("no-such-compiler", str(tmp_path)) is None
-    assert caplog.messages == ["GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded "
-                               "([Errno 2] No such file or directory: 'no-such-compiler')"]
+@needs_compiler
+def test_a_predictor_runs_them(tmp_path):
+    save_network(tmp_path / "nano.ckpt", build_sam("nano", 64, seed=3))
+    kinds = {type(cell) for _, cell in open_predictor("mindspore", tmp_path / "nano.ckpt").sam.cells_and_names()}
+    assert {NativeGELU, NativeLayerNorm} <= kinds and not {GELU, nn.LayerNorm} & kinds
+
+
+# Takes a library; then no further thread can start, since there is no room for its stack.
+WITHOUT_THREADS = """
+import ctypes, os, resource, sys, threading
+library, count = ctypes.CDLL(sys.argv[1]), 3 * 2**17
+x, alone, result = ((ctypes.c_float * count)() for _ in range(3))
+for i in range(count):
+    x[i] = i / 2**17 - 1.5
+shape = (ctypes.c_int64 * 1)(count)
+
+def gelu(y, threads):
+    os.environ["TINYSAM_KERNEL_THREADS"] = threads
+    return library.TinysamGelu(2, (ctypes.c_void_p * 2)(*map(ctypes.addressof, (x, y))), (ctypes.c_int * 2)(1, 1),
+                               (ctypes.c_void_p * 2)(*[ctypes.addressof(shape)] * 2),
+                               (ctypes.c_char_p * 2)(b"float32", b"float32"), None, None)
+
+assert gelu(alone, "1") == 0
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**20, resource.RLIM_INFINITY))
+try:
+    threading.Thread(target=print).start()
+    print("a thread could start")
+except RuntimeError:
+    code = gelu(result, "3")
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(code, bytes(alone) == bytes(result))
+"""
+
+
+@needs_compiler
+def test_without_threads_to_be_had_the_caller_does_the_work():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS, build_library()], capture_output=True, text=True,
+                          check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 True\n", "")
+
+
+def test_without_a_compiler_the_operators_stay(monkeypatch, tmp_path, refusal):
+    assert refusal("no-such-compiler", tmp_path) == "[Errno 2] No such file or directory: 'no-such-compiler'"
     monkeypatch.setattr(native_kernels, "build_library", lambda: None)
     assert type(use_native_kernels(nn.SequentialCell(GELU()))[0]) is GELU
 
 
-def test_a_compiler_that_fails_and_a_damaged_library_are_no_error(tmp_path, monkeypatch):
-    assert build_library("false", str(tmp_path)) is None
-    assert list(tmp_path.iterdir()) == []  # nothing half made stays
-    monkeypatch.setattr(native_kernels.subprocess, "run", lambda command, **_: Path(command[-1]).write_text("no"))
-    assert build_library("some-compiler", str(tmp_path)) is None
+def test_what_a_compiler_says_is_logged_and_nothing_half_made_stays(tmp_path, refusal):
+    says = "sh -c 'echo kernels.cc: >&2; echo error: no such flag >&2; echo ^~~~ >&2; exit 1'"
+    assert refusal(says, tmp_path) == "error: no such flag"
+    assert refusal("sh -c 'echo killed >&2; exit 1'", tmp_path) == "killed"
+    assert "returned non-zero exit status 1" in refusal("false", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_system_a_command_and_folders_that_cannot_be(monkeypatch, tmp_path, refusal):
+    assert refusal("c++ '", tmp_path) == "No closing quotation"
+    for folder in (tmp_path / "a:b", "relative"):
+        assert refusal("c++", folder) == \
+            f"the cache folder {folder} is not an absolute path without ':'; set XDG_CACHE_HOME"
+    with monkeypatch.context() as patch:
+        patch.setattr(native_kernels, "SOURCE", tmp_path / "gone.cc")
+        assert refusal("c++", tmp_path) == f"[Errno 2] No such file or directory: '{tmp_path}/gone.cc'"
+    monkeypatch.setattr(native_kernels.platform, "system", lambda: "Darwin")
+    assert refusal("c++", tmp_path) == "MindSpore takes them on Linux only, not on Darwin"
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
+def test_a_folder_that_mindspore_may_not_load_from(monkeypatch, tmp_path, refusal, copies):
+    monkeypatch.setenv("MS_CUSTOM_AOT_WHITE_LIST", str(tmp_path / "other"))
+    assert f"the legal path for the file is {tmp_path}/other, but the file is {tmp_path}/mine/kernels_" in \
+        refusal("some-compiler", tmp_path / "mine")
+
+
+@needs_compiler
+def test_what_others_could_have_written_is_not_loaded(monkeypatch, tmp_path, refusal, copies):
+    folder = tmp_path / "made"
+    mask = os.umask(0)
+    try:
+        library = Path(build_library("some-compiler", str(folder)))
+    finally:
+        os.umask(mask)
+    assert folder.stat().st_mode & 0o777 == library.stat().st_mode & 0o777 == 0o700
+    for path, mode in [(library, 0o720), (library, 0o702), (folder, 0o770), (folder, 0o777)]:
+        path.chmod(mode)
+        assert refusal("some-compiler", folder) == \
+            f"{path} is not this user's alone to write: remove it, or set XDG_CACHE_HOME"
+        path.chmod(0o755)  # reading is no harm
+    assert build_library.__wrapped__("some-compiler", str(folder)) == str(library) and len(copies) == 1
+    monkeypatch.setattr(native_kernels.os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert refusal("some-compiler", folder).startswith(f"{folder} is not this user's alone to write")
+
+
+@needs_compiler
+def test_a_library_that_cannot_be_loaded_is_made_anew_once(monkeypatch, tmp_path, refusal, copies):
+    """As of another C library on a shared home. A file that this process has once loaded would count as loaded."""
+    made = Path(build_library("some-compiler", str(tmp_path)))
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    library = other / made.name
+    library.write_text("of another machine")
+    assert build_library("some-compiler", str(other)) == str(library)
+    assert library.read_bytes() == made.read_bytes() and len(copies) == 2
+    monkeypatch.setattr(native_kernels.subprocess, "run",
+                        lambda command, **_: copies.append(Path(command[-1]).write_text("no")))
+    third = tmp_path / "third"
+    assert f"{third / made.name}: file too short" == refusal("some-compiler", third) and len(copies) == 3
