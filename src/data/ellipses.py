@@ -21,12 +21,12 @@ better guess at an object of which only the box is known than the filled box. Nu
 """
 import numpy as np
 
-SMALLEST_SIDE = 1.0 / 64.0  # of a box, as a share of the picture's longest side
+SMALLEST_SIDE = 1.0 / 100.0  # of a box, as a share of the picture's longest side
 LARGEST_SIDE = 0.95
 
 
 def draw_ellipse(rng, content_size, grid, stride):
-    """An ellipse in a random box inside the picture; sides are log-uniform from 1/64 to 0.95 of its longest side.
+    """An ellipse in a random box inside the picture; sides are log-uniform from 1/100 to 0.95 of its longest side.
 
     Args:
         rng: numpy Generator; exactly four numbers are drawn from it.

@@ -31,8 +31,8 @@ class Draws:
 
 
 def share_of(side):
-    """Where the side (as a share of the longest one) lies between 1/64 and 0.95, on the logarithmic scale."""
-    return np.log(side * 64) / np.log(0.95 * 64)
+    """Where the side (as a share of the longest one) lies between 1/100 and 0.95, on the logarithmic scale."""
+    return np.log(side * 100) / np.log(0.95 * 100)
 
 
 def test_an_ellipse_drawn_by_hand():
@@ -46,9 +46,9 @@ def test_an_ellipse_drawn_by_hand():
 
 
 def test_an_ellipse_between_the_cells_keeps_the_cell_it_lies_in():
-    # 0.5 pixels wide at (4 + ..): no cell's middle is inside, cell (1, 1) holds the ellipse's middle.
+    # 0.32 pixels wide at (4 + ..): no cell's middle is inside, cell (1, 1) holds the ellipse's middle.
     box, mask = draw_ellipse(Draws(0.0, 0.0, 0.13, 0.13), (32, 32), 8, 4)
-    np.testing.assert_allclose(box, [4.095, 4.095, 4.595, 4.595], rtol=1e-6)
+    np.testing.assert_allclose(box, [4.1184, 4.1184, 4.4384, 4.4384], rtol=1e-6)
     assert np.argwhere(mask).tolist() == [[1, 1]]
 
 
@@ -58,9 +58,9 @@ def test_sides_are_log_uniform_and_inside_the_picture():
     boxes = np.array([box for box, _ in drawn])
     assert (boxes >= 0).all() and (boxes[:, 2] <= 128 + 1e-4).all() and (boxes[:, 3] <= 96 + 1e-4).all()
     sides = boxes[:, 2:] - boxes[:, :2]
-    assert sides.min() >= 2.0 - 1e-4 and sides.max() <= 0.95 * 128 + 1e-4
-    # The median of a log-uniform draw is the geometric mean: 128 * sqrt(0.95 / 64) = 15.6.
-    assert 14.0 < np.median(sides) < 17.2
+    assert sides.min() >= 1.28 - 1e-4 and sides.max() <= 0.95 * 128 + 1e-4
+    # The median of a log-uniform draw is the geometric mean: 128 * sqrt(0.95 / 100) = 12.5.
+    assert 11.3 < np.median(sides) < 13.8
     for (x0, y0, x1, y1), mask in drawn:
         if min(x1 - x0, y1 - y0) > 20:
             assert abs(mask.sum() * 16 / (np.pi / 4 * (x1 - x0) * (y1 - y0)) - 1) < 0.15
