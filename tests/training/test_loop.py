@@ -40,6 +40,7 @@ class ToyLoss(nn.Cell):
     def __init__(self):
         super().__init__()
         self.w = Parameter(Tensor(np.linspace(-1, 1, 4), ms.float32), name="w")
+        self.image_size = 64
 
     def construct(self, images, gt_masks, point_coords, point_labels, mask_valid, noise, rounds,
                   teacher_embeddings=None, prompt_count=None):
