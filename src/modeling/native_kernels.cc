@@ -12,8 +12,8 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// Kernels for MindSpore's ops.Custom ("aot") on a CPU, each in one pass over memory: exact GELU, layer normalisation and
-// their derivatives. Compiled and used by src/modeling/native_kernels.py. MindSpore passes inputs, then outputs; a result
+// Kernels for MindSpore's ops.Custom ("aot") on a CPU, each in one pass over memory: exact GELU, layer normalisation,
+// softmax and their derivatives. Compiled and used by src/modeling/native_kernels.py. MindSpore passes inputs, then outputs; a result
 // other than 0 is an error. No exception leaves a kernel or a thread: it would end the process.
 #include <algorithm>
 #include <atomic>
@@ -30,6 +30,7 @@ constexpr std::int64_t kLeastPerThread = 1 << 17;  // values; below, starting a 
 constexpr float kLargest = 87.0f;                  // exp(87) is finite, and 1 / exp(87) is a normal number
 constexpr int kLanes = 16;                         // partial sums, which compilers turn into vectors
 constexpr std::int64_t kRowsTogether = 64;         // of which float32 sums are taken before they are added in float64
+constexpr std::int64_t kInCache = 4096;            // values that are worked on several times in a row
 constexpr int kWrongArguments = 1, kFailed = 2;    // results of a kernel
 
 // exp(x) for |x| <= kLargest, to 2 ulp: 2^k times a polynomial on [-ln(2)/2, ln(2)/2] (the remainder's Taylor series,
@@ -118,6 +119,11 @@ bool AllFloat32(int count, const char **types) {
 
 template <typename Term>
 inline float Sum(std::int64_t count, const Term &term) {
+  if (count < kLanes) {
+    float few = 0.0f;
+    for (std::int64_t i = 0; i < count; ++i) few += term(i);
+    return few;
+  }
   float lanes[kLanes] = {0.0f};
   std::int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -127,6 +133,21 @@ inline float Sum(std::int64_t count, const Term &term) {
   float total = 0.0f;
   for (const float lane : lanes) total += lane;
   return total;
+}
+
+inline float Largest(std::int64_t count, const float *row) {
+  float largest = row[0];
+  std::int64_t i = 0;
+  if (count >= kLanes) {
+    float lanes[kLanes];
+    std::copy(row, row + kLanes, lanes);
+    for (i = kLanes; i + kLanes <= count; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = row[i + lane] > lanes[lane] ? row[i + lane] : lanes[lane];
+    }
+    for (const float one : lanes) largest = one > largest ? one : largest;
+  }
+  for (; i < count; ++i) largest = row[i] > largest ? row[i] : largest;
+  return largest;
 }
 
 struct Moments {
@@ -179,6 +200,25 @@ class NormGradient {
   std::int64_t width_;
   std::vector<float> normal_, weighted_, few_;
 };
+
+// The softmax of `rows` rows of `width` values. All of them are taken through Exp at once: rows may be short.
+void Softmax(const float *x, float *y, std::int64_t rows, std::int64_t width) {
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const float *in = x + row * width;
+    const float largest = Largest(width, in);
+    for (std::int64_t i = 0; i < width; ++i) y[row * width + i] = in[i] - largest;
+  }
+  for (std::int64_t i = 0; i < rows * width; ++i) {
+    const float below = y[i];
+    const float power = Exp(below < -kLargest ? -kLargest : below);
+    y[i] = below < -kLargest ? 0.0f : power;
+  }
+  for (std::int64_t row = 0; row < rows; ++row) {
+    float *out = y + row * width;
+    const float scale = 1.0f / Sum(width, [out](std::int64_t i) { return out[i]; });
+    for (std::int64_t i = 0; i < width; ++i) out[i] *= scale;
+  }
+}
 
 }  // namespace
 
@@ -255,6 +295,42 @@ extern "C" int TinysamLayerNormGradient(int count, void **values, int *dimension
     static_cast<float *>(values[i < width ? 5 : 6])[i % width] = static_cast<float>(total);
   }
   return result;
+} catch (...) {
+  return kFailed;
+}
+
+// x [..., width] -> the softmax of its rows
+extern "C" int TinysamSoftmax(int count, void **values, int *dimensions, std::int64_t **shapes, const char **types,
+                              void * /*stream*/, void * /*extra*/) try {
+  if (count != 2 || !AllFloat32(count, types) || dimensions[0] < 1) return kWrongArguments;
+  const float *x = static_cast<const float *>(values[0]);
+  float *y = static_cast<float *>(values[1]);
+  const std::int64_t width = shapes[0][dimensions[0] - 1], rows = CountOf(dimensions[0] - 1, shapes[0]);
+  const std::int64_t together = std::max<std::int64_t>(1, kInCache / width);
+  return InParts(rows, CountParts(rows, width), [=](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t row = begin; row < end; row += together) {
+      Softmax(x + row * width, y + row * width, std::min(together, end - row), width);
+    }
+  });
+} catch (...) {
+  return kFailed;
+}
+
+// The softmax y, the gradient behind it -> the gradient in front of it, y (after - sum(y after)) in every row
+extern "C" int TinysamSoftmaxGradient(int count, void **values, int *dimensions, std::int64_t **shapes,
+                                      const char **types, void * /*stream*/, void * /*extra*/) try {
+  if (count != 3 || !AllFloat32(count, types) || dimensions[0] < 1) return kWrongArguments;
+  const float *y = static_cast<const float *>(values[0]);
+  const float *after = static_cast<const float *>(values[1]);
+  float *before = static_cast<float *>(values[2]);
+  const std::int64_t width = shapes[0][dimensions[0] - 1], rows = CountOf(dimensions[0] - 1, shapes[0]);
+  return InParts(rows, CountParts(rows, width), [=](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t first = begin * width; first < end * width; first += width) {
+      const float *p = y + first, *g = after + first;
+      const float mean = Sum(width, [p, g](std::int64_t i) { return p[i] * g[i]; });
+      for (std::int64_t i = 0; i < width; ++i) before[first + i] = p[i] * (g[i] - mean);
+    }
+  });
 } catch (...) {
   return kFailed;
 }

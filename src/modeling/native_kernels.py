@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""GELU and LayerNorm in one pass over memory on a CPU, forward and backward: C++ kernels in MindSpore's place.
+"""GELU, LayerNorm and softmax in one pass over memory on a CPU, forward and backward: C++ kernels in MindSpore's place.
 
-There, GELU is sixteen operators that each read and write all, and LayerNorm takes several times what it needs. The
-kernels, src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found
+There, GELU is sixteen operators that each read and write all, LayerNorm takes several times what it needs, and so does
+softmax's derivative, which is put together of products and differences with broadcasting. The kernels, src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found
 there, and kept in the user's cache folder. Where that does not work the network stays as it is: same function, more
 time. Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS.
 """
@@ -81,6 +81,25 @@ class NativeLayerNorm(nn.Cell):
         return self.normalise(x, self.gamma, self.beta)
 
 
+class NativeSoftmax(nn.Cell):
+    """Softmax over the last axis by the kernels of a library: [..., width] float32 -> the same shape.
+
+    Args:
+        library: path of what `build_library` has made.
+    """
+
+    def __init__(self, library):
+        super().__init__()
+        self.forward = _kernel(library, "TinysamSoftmax", _like_first)
+        self.backward = _kernel(library, "TinysamSoftmaxGradient", _like_first)
+
+    def construct(self, x):
+        return self.forward(x)
+
+    def bprop(self, x, out, dout):
+        return (self.backward(out, dout),)
+
+
 class _Normalise(nn.Cell):
     """x [..., dim], gamma [dim], beta [dim] -> [..., dim]. A cell without parameters, so that `bprop` has them all."""
 
@@ -111,8 +130,8 @@ def _kernel(library, name, like):
 
 
 def use_native_kernels(network):
-    """Exchange every `GELU` and every `nn.LayerNorm` over one axis inside a cell for the native ones, in place, where
-    TINYSAM_KERNEL_THREADS is not 0 and the kernels can be had. Parameters and their names stay; a network that will be
+    """Exchange every `GELU`, every `nn.LayerNorm` over one axis and every `ops.Softmax(-1)` inside a cell for the native
+    ones, in place, where TINYSAM_KERNEL_THREADS is not 0 and the kernels can be had. Parameters and their names stay; a network that will be
     exported is left alone by its caller.
 
     Returns:
@@ -129,6 +148,9 @@ def use_native_kernels(network):
                 put_cell(cell, attribute, NativeGELU(library))
             elif type(child) is nn.LayerNorm and len(child.normalized_shape) == 1:
                 put_cell(cell, attribute, NativeLayerNorm(library, child))
+        for attribute, primitive in list(cell._primitives.items()):
+            if isinstance(primitive, ops.Softmax) and primitive.axis in (-1, (-1,)):
+                put_cell(cell, attribute, NativeSoftmax(library))
     return network
 
 
@@ -148,7 +170,7 @@ def build_library(compiler="", folder=""):
         _kernel(library, "TinysamGelu", _like_first)  # may refuse the folder: MS_CUSTOM_AOT_WHITE_LIST
         return library
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
-        LOG.info("GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded (%s)",
+        LOG.info("GELU, LayerNorm and softmax stay MindSpore's: the native kernels cannot be built or loaded (%s)",
                  _reason(error))
         return None
 

@@ -33,8 +33,10 @@ from src.modeling import native_kernels
 from src.modeling.build_sam import build_sam
 from src.modeling.common import GELU, GELU_Q
 from src.modeling.fold import fold_batch_norm
-from src.modeling.native_kernels import SOURCE, NativeGELU, NativeLayerNorm, build_library, use_native_kernels
+from src.modeling.native_kernels import (SOURCE, NativeGELU, NativeLayerNorm, NativeSoftmax, build_library,
+                                         use_native_kernels)
 
+SOFTMAXES = 8 + 7  # of nano: its attention blocks, those of the mask decoder
 needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not (os.environ.get("CXX") or shutil.which("c++")),
                                     reason="needs Linux and a C++ compiler")
 
@@ -52,7 +54,7 @@ def refusal(caplog):
         with caplog.at_level(logging.INFO, "tinysam"):
             assert build_library.__wrapped__(compiler, str(folder)) is None
         line, = caplog.messages[before:]
-        start = "GELU and LayerNorm stay MindSpore's: the native kernels cannot be built or loaded ("
+        start = "GELU, LayerNorm and softmax stay MindSpore's: the native kernels cannot be built or loaded ("
         assert line.startswith(start) and line.endswith(")")
         return line[len(start):-1]
     return build
@@ -154,6 +156,37 @@ def test_layer_norm_of_equal_values_is_its_bias(pynative):
     np.testing.assert_array_equal(NativeLayerNorm(build_library(), norm)(x).asnumpy(), [list(range(8))] * 3)
 
 
+def reference_softmax(x, after):
+    """(softmax of the rows, gradient of x), in double precision, from the definition."""
+    powers = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    y = powers / powers.sum(-1, keepdims=True)
+    return y, y * (after - (y * after).sum(-1, keepdims=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape, threads", [((3, 2, 1), "1"), ((2, 8, 40, 7), "1"), ((5, 16), "1"), ((3, 2, 37), "1"),
+                                            ((2, 5000), "1"), ((4000, 100), "2")])
+def test_softmax_and_its_gradient(mode, monkeypatch, shape, threads):
+    """Rows shorter and longer than 16 lanes, with and without a rest, longer than what is worked on at once."""
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", threads)
+    random = np.random.RandomState(0)
+    x, after = ((5 * random.randn(*shape)).astype(np.float32) for _ in range(2))
+    native = NativeSoftmax(build_library())
+    y, gradient = reference_softmax(x, after)
+    np.testing.assert_allclose(native(Tensor(x)).asnumpy(), y, atol=1e-6)
+    np.testing.assert_allclose(ms.grad(Weighted(native))(Tensor(x), Tensor(after)).asnumpy(), gradient, atol=1e-5)
+
+
+@needs_compiler
+def test_softmax_of_large_and_excluded_values(mode):
+    """Nothing overflows; a key that is kept out by -1e4 or -inf gets 0, not a little; a broken step is seen."""
+    rows = [[3e38, 3e38, -3e38], [1e4, 0.0, 1e4], [-1e4, 0.0, -np.inf], [-2e4, -2e4, -1e4], [0.0, -87.5, -90.0]]
+    native = NativeSoftmax(build_library())
+    found = native(Tensor(np.array(rows, np.float32))).asnumpy()
+    np.testing.assert_array_equal(found, [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    assert np.isnan(native(Tensor(np.array([[0, np.nan, 1.0]], np.float32))).asnumpy()).all()
+
+
 @needs_compiler
 def test_threads_share_the_work(monkeypatch):
     """Three threads of 2^17 values and a remainder: every value is written, by whichever thread."""
@@ -177,6 +210,8 @@ def test_a_folded_network_gives_the_same_embeddings(pynative):
     assert [kinds.count(NativeGELU), kinds.count(NativeLayerNorm)] == counts and min(counts) > 8
     assert GELU not in kinds and nn.LayerNorm not in kinds
     assert [parameter.name for parameter in sam.get_parameters()] == names
+    assert kinds.count(NativeSoftmax) == SOFTMAXES
+    assert not any(isinstance(one, ops.Softmax) for _, cell in sam.cells_and_names() for one in cell._primitives.values())
     np.testing.assert_allclose(sam.image_encoder(images).asnumpy(), wanted, atol=1e-5 * np.abs(wanted).max())
 
 
