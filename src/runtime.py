@@ -17,6 +17,8 @@
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
 ones; the cap on the instruction set is set here unless the user has set it, and noted in TINYSAM_CPU_ISA for
 src/export/openvino_engine.py, which lifts no other. oneDNN reads it at its first kernel.
+MindSpore's own number of threads follows from the processors that a process may use, so `runtime.threads` and ranks set
+these: any number given to mindspore.runtime.dispatch_threads_num but 1 doubles the time (2.10, docs/performance.md).
 TINYSAM_KERNEL_THREADS tells src/modeling/native_kernels.py whether to use its kernels, and how many threads they have.
 """
 import logging
@@ -27,7 +29,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -64,16 +66,40 @@ def _cap_instructions() -> None:
         os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["TINYSAM_CPU_ISA"] = "AVX2"
 
 
-def _cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _processors() -> List[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _kernel_threads(config: RuntimeConfig, size: int) -> int:
-    """Of a native kernel: `runtime.threads`, else OMP_NUM_THREADS, else this rank's share of its node's processors."""
+def share_of_processors(processors: Sequence[int], place: int, ranks: int, limit: int, turn: int) -> List[int]:
+    """Which of a node's processors a process keeps to.
+
+    Args:
+        processors: of the node.
+        place, ranks: which of the node's processes this is, from 0, and how many there are.
+        limit: the most it takes; 0: its whole share.
+        turn: with a limit, where in its share it begins, so that processes that do not know each other spread.
+    """
+    count = len(processors)
+    share = list(processors[place * count // ranks:(place + 1) * count // ranks]) or [processors[place % count]]
+    if not 0 < limit < len(share):
+        return share
+    start = turn % len(share)
+    return sorted((share[start:] + share[:start])[:limit])
+
+
+def _keep_to_processors(config: RuntimeConfig, rank: int, size: int) -> None:
+    """Limit this process, and what it starts from here on, to `runtime.threads` processors, and a rank to its share."""
+    ranks = min(size, config.devices) if size > 1 else 1
+    wanted = share_of_processors(_processors(), rank % ranks, ranks, config.threads, os.getpid())
+    if hasattr(os, "sched_setaffinity") and wanted != _processors():
+        os.sched_setaffinity(0, wanted)
+
+
+def _kernel_threads() -> int:
+    """Of a native kernel: OMP_NUM_THREADS, else one a processor."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number a nesting level
-    return (config.threads or (int(asked) if asked.isdecimal() else 0)
-            or max(1, _cores() // min(size, config.devices)))
+    return (int(asked) if asked.isdecimal() else 0) or len(_processors())
 
 
 def init_runtime(config: RuntimeConfig) -> Runtime:
@@ -93,8 +119,6 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
         _cap_instructions()
     ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if config.mode == "graph" else ms.PYNATIVE_MODE)
-    if config.threads:
-        ms.runtime.dispatch_threads_num(config.threads)
     rank, size = 0, 1
     if config.distributed:
         if device == "CPU" and config.mode != "graph":
@@ -102,8 +126,10 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
                              "graph mode only; use --runtime.mode=graph")
         init("hccl" if device == "Ascend" else "mccl")
         rank, size = get_rank(), get_group_size()
+    if device == "CPU":
+        _keep_to_processors(config, rank, size)
     native = device == "CPU" and config.native_kernels
-    os.environ["TINYSAM_KERNEL_THREADS"] = str(_kernel_threads(config, size)) if native else "0"
+    os.environ["TINYSAM_KERNEL_THREADS"] = str(_kernel_threads()) if native else "0"
     random.seed(config.seed)
     np.random.seed(config.seed)
     ms.set_seed(config.seed)

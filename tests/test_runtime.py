@@ -51,31 +51,62 @@ def test_cpu_start_up_sets_the_cap_and_the_seeds():
     assert first.stdout == second.stdout  # no Ascend here: auto takes the CPU; equal seeds draw equal numbers
 
 
-@pytest.mark.parametrize("given, threads", [({"runtime.threads": 3}, "3"), ({"runtime.native_kernels": False}, "0")])
-def test_native_kernels_have_the_runs_threads_or_are_off(monkeypatch, given, threads):
-    monkeypatch.setattr("mindspore.runtime.dispatch_threads_num", lambda count: None)
-    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "7")
-    init_runtime(build_config({"runtime.device": "cpu", **given}).runtime)
-    assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
+@pytest.mark.parametrize("place, ranks, limit, turn, share", [
+    (0, 1, 0, 5, [0, 1, 2, 3, 4, 6, 7, 9]), (0, 1, 8, 5, [0, 1, 2, 3, 4, 6, 7, 9]), (0, 1, 3, 0, [0, 1, 2]),
+    (0, 1, 3, 8 + 6, [0, 7, 9]), (0, 2, 0, 1, [0, 1, 2, 3]), (1, 2, 0, 1, [4, 6, 7, 9]), (1, 2, 1, 2, [7]),
+    (2, 3, 0, 0, [6, 7, 9]), (0, 3, 0, 0, [0, 1]), (9, 16, 0, 0, [4]), (8, 16, 0, 0, [0])])
+def test_shares_of_a_nodes_processors(place, ranks, limit, turn, share):
+    """Eight processors, numbered with gaps; ranks share out all of them, more ranks than processors take turns."""
+    assert runtime.share_of_processors([0, 1, 2, 3, 4, 6, 7, 9], place, ranks, limit, turn) == share
 
 
-@pytest.mark.parametrize("size, omp, threads", [(1, "", "8"), (4, "", "4"), (2, "words", "4"), (64, "", "4"),
-                                               (4, "3", "3"), (4, "5,2", "5"), (4, "0", "4")])
-def test_native_kernels_share_the_nodes_cores(monkeypatch, size, omp, threads):
-    """Eight cores for the two ranks of a node, whichever number of nodes; OMP_NUM_THREADS is a process's own."""
-    monkeypatch.setenv("OMP_NUM_THREADS", omp)
-    for name, value in {"init": lambda _: None, "get_rank": lambda: 0, "get_group_size": lambda: size,
-                        "_cores": lambda: 8}.items():
-        monkeypatch.setattr(runtime, name, value)
-    init_runtime(build_config({"runtime.device": "cpu", "runtime.distributed": size > 1,
-                               "runtime.devices": 2}).runtime)
-    assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
+@pytest.fixture
+def node(monkeypatch):
+    """A node of eight processors, of which this process may use those in the list; set by what is under test."""
+    mine = list(range(8))
 
-
-def test_more_ranks_than_cores_have_a_thread_each(monkeypatch):
+    def keep_to(process, wanted):
+        assert process == 0
+        mine[:] = wanted
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: set(mine), raising=False)
+    monkeypatch.setattr(runtime.os, "sched_setaffinity", keep_to, raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(runtime, "_cores", lambda: 2)
-    assert runtime._kernel_threads(build_config({"runtime.devices": 8}).runtime, 8) == 1
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "7")
+    return mine
+
+
+@pytest.mark.parametrize("given, processors, threads", [({}, 8, "8"), ({"runtime.threads": 3}, 3, "3"),
+                                                        ({"runtime.threads": 9}, 8, "8"),
+                                                        ({"runtime.native_kernels": False}, 8, "0")])
+def test_a_process_keeps_to_its_threads(node, given, processors, threads):
+    init_runtime(build_config({"runtime.device": "cpu", **given}).runtime)
+    assert (len(node), os.environ["TINYSAM_KERNEL_THREADS"]) == (processors, threads)
+
+
+@pytest.mark.parametrize("rank, size, processors", [(0, 2, [0, 1, 2, 3]), (1, 2, [4, 5, 6, 7]), (5, 64, [4, 5, 6, 7])])
+def test_ranks_share_the_nodes_processors(monkeypatch, node, rank, size, processors):
+    """Two ranks a node, whichever number of nodes."""
+    for name, value in {"init": lambda _: None, "get_rank": lambda: rank, "get_group_size": lambda: size}.items():
+        monkeypatch.setattr(runtime, name, value)
+    init_runtime(build_config({"runtime.device": "cpu", "runtime.distributed": True, "runtime.devices": 2}).runtime)
+    assert (node, os.environ["TINYSAM_KERNEL_THREADS"]) == (processors, "4")
+
+
+@pytest.mark.parametrize("omp, threads", [("", "8"), ("words", "8"), ("3", "3"), ("5,2", "5"), ("0", "8")])
+def test_native_kernels_have_the_threads_that_were_asked_for(monkeypatch, node, omp, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    init_runtime(build_config({"runtime.device": "cpu"}).runtime)
+    assert os.environ["TINYSAM_KERNEL_THREADS"] == threads
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs 2 processors")
+def test_threads_limit_a_real_process():
+    ask = ("import os; from src.config import build_config; from src.runtime import init_runtime; "
+           "init_runtime(build_config({'runtime.device': 'cpu', 'runtime.threads': 1}).runtime); "
+           "print(len(os.sched_getaffinity(0)))")
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 @pytest.mark.parametrize("enabled", ["0", "1"])
