@@ -13,8 +13,9 @@
 // limitations under the License.
 // ============================================================================
 // Kernels for MindSpore's ops.Custom ("aot") on a CPU, each in one pass over memory: exact GELU, layer normalisation,
-// softmax and their derivatives. Compiled and used by src/modeling/native_kernels.py. MindSpore passes inputs, then outputs; a result
-// other than 0 is an error. No exception leaves a kernel or a thread: it would end the process.
+// softmax and their derivatives, and the derivative of a bias. Compiled and used by src/modeling/native_kernels.py.
+// MindSpore passes inputs, then outputs; a result other than 0 is an error. No exception leaves a kernel or a thread: it
+// would end the process.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -331,6 +332,37 @@ extern "C" int TinysamSoftmaxGradient(int count, void **values, int *dimensions,
       for (std::int64_t i = 0; i < width; ++i) before[first + i] = p[i] * (g[i] - mean);
     }
   });
+} catch (...) {
+  return kFailed;
+}
+
+// x [..., width] -> the sums of its columns [width]
+extern "C" int TinysamColumnSums(int count, void **values, int *dimensions, std::int64_t **shapes, const char **types,
+                                 void * /*stream*/, void * /*extra*/) try {
+  if (count != 2 || !AllFloat32(count, types) || dimensions[0] < 1) return kWrongArguments;
+  const float *x = static_cast<const float *>(values[0]);
+  float *result = static_cast<float *>(values[1]);
+  const std::int64_t width = shapes[0][dimensions[0] - 1], rows = CountOf(dimensions[0] - 1, shapes[0]);
+  const std::int64_t parts = CountParts(rows, width);
+  std::vector<double> sums(parts * width, 0.0);
+  const int failed = InParts(rows, parts, [=, &sums](std::int64_t begin, std::int64_t end, std::int64_t part) {
+    std::vector<float> few(width);
+    for (std::int64_t first = begin; first < end; first += kRowsTogether) {
+      std::fill(few.begin(), few.end(), 0.0f);
+      for (std::int64_t row = first; row < std::min(end, first + kRowsTogether); ++row) {
+        const float *in = x + row * width;
+        float *out = few.data();
+        for (std::int64_t i = 0; i < width; ++i) out[i] += in[i];
+      }
+      for (std::int64_t i = 0; i < width; ++i) sums[part * width + i] += few[i];
+    }
+  });
+  for (std::int64_t i = 0; i < width; ++i) {
+    double total = 0.0;
+    for (std::int64_t part = 0; part < parts; ++part) total += sums[part * width + i];
+    result[i] = static_cast<float>(total);
+  }
+  return failed;
 } catch (...) {
   return kFailed;
 }

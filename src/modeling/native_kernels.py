@@ -15,9 +15,10 @@
 """GELU, LayerNorm and softmax in one pass over memory on a CPU, forward and backward: C++ kernels in MindSpore's place.
 
 There, GELU is sixteen operators that each read and write all, LayerNorm takes several times what it needs, and so does
-softmax's derivative, which is put together of products and differences with broadcasting. The kernels, src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found
-there, and kept in the user's cache folder. Where that does not work the network stays as it is: same function, more
-time. Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS.
+softmax's derivative, which is put together of products and differences with broadcasting, and a bias's. The kernels,
+src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found there,
+and kept in the user's cache folder. Where that does not work the network stays as it is: same function, more time.
+Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS.
 """
 import ctypes
 import functools
@@ -35,6 +36,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.modeling.common import GELU
+from src.modeling.mask_decoder import UpscaleRows
 from src.modeling.replace import put_cell
 
 LOG = logging.getLogger("tinysam")
@@ -100,6 +102,25 @@ class NativeSoftmax(nn.Cell):
         return (self.backward(out, dout),)
 
 
+class NativeBiasAdd(nn.Cell):
+    """Rows [L, width] and a bias [width] float32 -> their sum [L, width]; its derivative by the kernels of a library.
+
+    Args:
+        library: path of what `build_library` has made.
+    """
+
+    def __init__(self, library):
+        super().__init__()
+        self.add = ops.BiasAdd()
+        self.column_sums = _kernel(library, "TinysamColumnSums", _like_a_row)
+
+    def construct(self, x, bias):
+        return self.add(x, bias)
+
+    def bprop(self, x, bias, out, dout):
+        return dout, self.column_sums(dout)
+
+
 class _Normalise(nn.Cell):
     """x [..., dim], gamma [dim], beta [dim] -> [..., dim]. A cell without parameters, so that `bprop` has them all."""
 
@@ -120,6 +141,11 @@ def _like_first(x, *_):
     return x
 
 
+def _like_a_row(x):
+    """Of a shape its last side; a type stays."""
+    return x[-1:] if isinstance(x, (list, tuple)) else x
+
+
 def _like_input_gamma_beta(x, gamma, *_):
     return x, gamma, gamma
 
@@ -130,9 +156,9 @@ def _kernel(library, name, like):
 
 
 def use_native_kernels(network):
-    """Exchange every `GELU`, every `nn.LayerNorm` over one axis and every `ops.Softmax(-1)` inside a cell for the native
-    ones, in place, where TINYSAM_KERNEL_THREADS is not 0 and the kernels can be had. Parameters and their names stay; a network that will be
-    exported is left alone by its caller.
+    """Exchange every `GELU`, every `nn.LayerNorm` over one axis, every `ops.Softmax(-1)` and what adds the bias of rows
+    inside a cell for the native ones, in place, where TINYSAM_KERNEL_THREADS is not 0 and the kernels can be had.
+    Parameters and their names stay; a network that will be exported is left alone by its caller.
 
     Returns:
         The network.
@@ -151,6 +177,8 @@ def use_native_kernels(network):
         for attribute, primitive in list(cell._primitives.items()):
             if isinstance(primitive, ops.Softmax) and primitive.axis in (-1, (-1,)):
                 put_cell(cell, attribute, NativeSoftmax(library))
+            elif isinstance(primitive, ops.BiasAdd) and isinstance(cell, (nn.Dense, UpscaleRows)):
+                put_cell(cell, attribute, NativeBiasAdd(library))
     return network
 
 

@@ -33,8 +33,8 @@ from src.modeling import native_kernels
 from src.modeling.build_sam import build_sam
 from src.modeling.common import GELU, GELU_Q
 from src.modeling.fold import fold_batch_norm
-from src.modeling.native_kernels import (SOURCE, NativeGELU, NativeLayerNorm, NativeSoftmax, build_library,
-                                         use_native_kernels)
+from src.modeling.native_kernels import (SOURCE, NativeBiasAdd, NativeGELU, NativeLayerNorm, NativeSoftmax,
+                                         build_library, use_native_kernels)
 
 SOFTMAXES = 8 + 7  # of nano: its attention blocks, those of the mask decoder
 needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not (os.environ.get("CXX") or shutil.which("c++")),
@@ -187,6 +187,34 @@ def test_softmax_of_large_and_excluded_values(mode):
     assert np.isnan(native(Tensor(np.array([[0, np.nan, 1.0]], np.float32))).asnumpy()).all()
 
 
+class Dense(nn.Cell):
+    """A fully connected layer whose bias is added by a NativeBiasAdd, times a weight for every value."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense = dense
+
+    def construct(self, x, after):
+        return ops.sum(self.dense(x) * after)
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows, threads", [(1, "1"), (150, "1"), (3 * 2**13, "2")])
+def test_the_gradient_of_a_bias(mode, monkeypatch, rows, threads):
+    """Rows past the 64 that are summed together, two threads; the other gradients are the layer's own."""
+    monkeypatch.setenv("TINYSAM_KERNEL_THREADS", threads)
+    random = np.random.RandomState(0)
+    x, after = Tensor(random.randn(rows, 5).astype(np.float32)), random.randn(rows, 37).astype(np.float32)
+    cell = Dense(nn.Dense(5, 37))
+    wanted = ms.grad(cell, 0, cell.trainable_params())(x, Tensor(after))
+    use_native_kernels(cell)
+    assert type(cell.dense.bias_add) is NativeBiasAdd
+    of_x, (of_weight, of_bias) = ms.grad(cell, 0, cell.trainable_params())(x, Tensor(after))
+    np.testing.assert_allclose(of_bias.asnumpy(), after.astype(np.float64).sum(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(of_x.asnumpy(), wanted[0].asnumpy())
+    np.testing.assert_array_equal(of_weight.asnumpy(), wanted[1][0].asnumpy())
+
+
 @needs_compiler
 def test_threads_share_the_work(monkeypatch):
     """Three threads of 2^17 values and a remainder: every value is written, by whichever thread."""
@@ -211,7 +239,8 @@ def test_a_folded_network_gives_the_same_embeddings(pynative):
     assert GELU not in kinds and nn.LayerNorm not in kinds
     assert [parameter.name for parameter in sam.get_parameters()] == names
     assert kinds.count(NativeSoftmax) == SOFTMAXES
-    assert not any(isinstance(one, ops.Softmax) for _, cell in sam.cells_and_names() for one in cell._primitives.values())
+    assert not any(isinstance(one, ops.Softmax) for _, cell in sam.cells_and_names()
+                   for one in cell._primitives.values())
     np.testing.assert_allclose(sam.image_encoder(images).asnumpy(), wanted, atol=1e-5 * np.abs(wanted).max())
 
 
