@@ -33,8 +33,15 @@ from src.modeling import native_kernels
 from src.modeling.build_sam import build_sam
 from src.modeling.common import GELU, GELU_Q
 from src.modeling.fold import fold_batch_norm
-from src.modeling.native_kernels import (SOURCE, NativeBiasAdd, NativeGELU, NativeLayerNorm, NativeSoftmax,
-                                         build_library, use_native_kernels)
+from src.modeling.native_kernels import (
+    SOURCE,
+    NativeBiasAdd,
+    NativeGELU,
+    NativeLayerNorm,
+    NativeSoftmax,
+    build_library,
+    use_native_kernels,
+)
 
 SOFTMAXES = 8 + 7  # of nano: its attention blocks, those of the mask decoder
 needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not (os.environ.get("CXX") or shutil.which("c++")),
