@@ -36,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,8 @@ def plot(sweeps, path):
         axes.set(xlabel=sweep.replace("_", " "), xscale="log", yscale="log")
         axes.set_xticks(values, [f"{value:g}" for value in values], minor=False)
         axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter(LogFormatter())  # plain numbers: powers would need fonts of their own
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.8)))
         axes.set_ylabel("seconds", color="C0")
         memory = axes.twinx()
         memory.plot(values, [row["extra_bytes"] / 2**20 for row in rows], "s--", color="C1")
