@@ -15,14 +15,14 @@
 """Speed and memory of this module beside the PyTorch reference and OpenVINO, on the machine at hand.
 
     TINYSAM_REFERENCE_PYTHON=reference/bin/python python tools/benchmark.py --images photos/
-    python tools/benchmark.py --checkpoint student.ckpt --only encoder decoder_16 --repeats 21
+    python tools/benchmark.py --checkpoint student.ckpt --scales output/quantize/scales.json --repeats 21
     python tools/benchmark.py --image-size 128 --only encoder --repeats 3 --output output/small
 
 TINYSAM_REFERENCE_PYTHON names an interpreter with torch and mobilesam-mirror; without it that side is left out, and so
-is OpenVINO where it is not installed. Each section runs in one fresh process a side. The sides take turns, one run at a
-time; medians count, by the clock and of the CPU time of all threads, which says more on a busy machine. All have the
-same weights (a checkpoint, or made-up ones, which are a function of a parameter's name) and the same inputs, and their
-results are compared.
+is OpenVINO where it is not installed; --scales adds OpenVINO in int8, whose results are those of the quantized network.
+Each section runs in one fresh process a side. The sides take turns, one run at a time; medians count, by the clock and
+of the CPU time of all threads, which says more on a busy machine. All have the same weights (a checkpoint, or made-up
+ones, which are a function of a parameter's name) and the same inputs, and their results are compared.
 
     encoder                    image -> image embeddings
     decoder_1, _16, _64        1, 16, 64 clicks on an embedded image -> low-resolution masks and IoUs
@@ -69,7 +69,7 @@ from tools.make_everything_vectors import input_picture  # noqa: E402
 
 SECTIONS = ("product", "encoder", "decoder_1", "decoder_16", "decoder_64", "box", "everything_full",
             "everything_hierarchical", "train_step", "start", "start_cached")
-REFERENCE, OURS, OPENVINO = "reference", "mindspore", "openvino"
+REFERENCE, OURS, OPENVINO, INT8 = ALL = "reference", "mindspore", "openvino", "openvino_int8"
 SIDES = {"train_step": (REFERENCE, OURS), "product": (REFERENCE, OURS), "start_cached": (OURS,)}  # else all
 MACS_OF = ("encoder", "decoder_1", "decoder_16", "decoder_64")
 DECODERS = ("1x2", "16x2", "64x2")  # of the export, prompts x slots
@@ -214,7 +214,7 @@ def run_sections(wanted, available, options, arguments, path, content):
         if section in content["sections"]:
             print(f"{section}: measured before")
             continue
-        sides = [name for name in SIDES.get(section, (REFERENCE, OURS, OPENVINO)) if name in available]
+        sides = [name for name in SIDES.get(section, ALL) if name in available]
         if section in ("start", "start_cached"):
             found = measure_start(sides, options, min(arguments.repeats, MOST_STARTS), section == "start_cached")
         else:
@@ -258,14 +258,15 @@ def plot(content, path):
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     rate = content["sections"].get("product", {}).get("macs_per_second")
-    for number, name in enumerate((REFERENCE, OURS, OPENVINO)):
+    width = 0.8 / len(ALL)
+    for number, name in enumerate(ALL):
         places, heights = [], []
         for place, section in enumerate(sections):
             sides = content["sections"][section]["sides"]
             if name in sides:
-                places.append(place + 0.27 * (number - 1))
+                places.append(place + width * (number - (len(ALL) - 1) / 2))
                 heights.append(sides[name]["seconds"] / _unit(sides))
-        axes.bar(places, heights, 0.25, color=f"C{number}", label=name)
+        axes.bar(places, heights, 0.9 * width, color=f"C{number}", label=name)
     for place, section in enumerate(sections):
         if rate and section in content.get("macs", {}):
             floor = content["macs"][section] / rate / _unit(content["sections"][section]["sides"])
@@ -281,8 +282,8 @@ def _unit(sides):
     return sides.get(REFERENCE, sides[OURS])["seconds"]
 
 
-def available_sides():
-    """The sides that can run here; a line for each that cannot."""
+def available_sides(scales):
+    """The sides that can run here; a line for each that cannot. `scales`: of the int8 side, empty: none is wanted."""
     sides = [OURS]
     if os.environ.get("TINYSAM_REFERENCE_PYTHON"):
         sides.insert(0, REFERENCE)
@@ -291,7 +292,7 @@ def available_sides():
     if subprocess.run([sys.executable, "-c", "import openvino"], capture_output=True, check=False).returncode:
         print("without OpenVINO: pip install -r requirements-edge.txt")
     else:
-        sides.append(OPENVINO)
+        sides += [OPENVINO, INT8] if scales else [OPENVINO]
     return sides
 
 
@@ -300,6 +301,7 @@ def parse_arguments(argv=None):
                                      allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help="default: all")
     parser.add_argument("--checkpoint", help="weights of all sides; default: made-up ones of --variant")
+    parser.add_argument("--scales", default="", help="scales.json of quantize.py for the checkpoint: int8, too")
     parser.add_argument("--variant", default="tinyvit_5m", help="without a checkpoint; default: tinyvit_5m")
     parser.add_argument("--image-size", type=int, help="pixels of the input; default: the network's own")
     parser.add_argument("--images", help="photographs, a folder or a file; default: one drawn picture")
@@ -343,16 +345,18 @@ def main(argv=None):
     try:
         if min(arguments.repeats, arguments.threads, arguments.limit) < 1:
             raise ValueError("--repeats, --threads and --limit must be at least 1")
+        if arguments.scales and not arguments.checkpoint:
+            raise ValueError(f"--scales {arguments.scales} belongs to a checkpoint; give it as --checkpoint")
         everything = dataclasses.asdict(load_config(rest).everything)
         options = {**network_options(arguments), "everything": everything, "threads": arguments.threads,
                    "train_size": arguments.train_size, "train_prompts": arguments.train_prompts,
-                   "product_size": arguments.product_size}
+                   "product_size": arguments.product_size, "scales": arguments.scales}
         pictures = [("drawn picture", input_picture(768, 1024))] if not arguments.images else list(
             itertools.islice(read_pictures(arguments.images, print), arguments.limit))
         if not pictures:
             raise ValueError(f"{arguments.images}: none of the pictures can be read")
         output = Path(arguments.output)
-        path, available = output / "benchmark.json", available_sides()
+        path, available = output / "benchmark.json", available_sides(arguments.scales)
         content = read_content(path, json.loads(json.dumps({
             **options, "checkpoint": arguments.checkpoint, "sides": available,
             "pictures": [[name, *image.shape[:2]] for name, image in pictures]})))

@@ -64,13 +64,15 @@ def open_predictor(options):
     """The predictor of the options' engine; OpenVINO's graphs are exported once into the folder of the weights."""
     if options["engine"] == "openvino":
         return ExportedPredictor(export(options), "openvino", options["threads"])
+    if options["engine"] == "openvino_int8":
+        return ExportedPredictor(export(options, options["scales"]), "openvino", options["threads"])
     return open_engine(options["engine"], options["checkpoint"], image_size=options["image_size"])
 
 
-def export(options):
-    """Folder of the ONNX graphs that OpenVINO runs."""
+def export(options, scales=""):
+    """Folder of the ONNX graphs that OpenVINO runs, quantized as the file `scales` says."""
     return cached_export(options["checkpoint"], options["cache"], image_size=options["image_size"],
-                         decoders=options["decoders"])
+                         decoders=options["decoders"], scales=scales)
 
 
 def encoder(options):
@@ -190,7 +192,8 @@ def count_macs(graph):
 
 def weights(options):
     """Write the weights of a run: options["checkpoint"], if it is not there from made-up ones, and the same as an .npz
-    of released names, options["weights"]; with options["export"] also what OpenVINO will run."""
+    of released names, options["weights"]; with options["export"] also what OpenVINO will run, in int8 too where there
+    are options["scales"]."""
     if not Path(options["checkpoint"]).is_file():
         sam = build_sam(options["variant"], options["image_size"], draw_weights=False)
         for parameter in sam.get_parameters():
@@ -199,6 +202,8 @@ def weights(options):
     np.savez(options["weights"], **read_weights(options["checkpoint"]))
     if options["export"]:
         export(options)
+        if options.get("scales"):
+            export(options, options["scales"])
     return lambda: None, lambda found: {"values": []}
 
 

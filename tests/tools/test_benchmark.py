@@ -22,7 +22,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from src.checkpoint import save_network
+from src.data.synthetic import write_coco
 from src.export.mindir import MindirGraph, Node, TensorType
+from src.modeling.build_sam import build_sam
+from tests.root_scripts import run
 from tools import benchmark
 from tools.benchmark_ours import count_macs
 from tools.benchmark_worker import sampled, timed, training_batch
@@ -53,6 +57,26 @@ def test_sides_run_and_agree(tmp_path, monkeypatch, capsys):
     assert benchmark.main([*arguments, "--train-prompts", "3"]) == 2
     assert capsys.readouterr().err == (f"benchmark.py: {tmp_path}/benchmark.json: holds results of another "
                                        "train_prompts (16, now 3); give another --output\n")
+
+
+def test_int8_is_a_side_of_its_own(monkeypatch, capsys, tmp_path):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the package openvino: pip install -r requirements-edge.txt")
+    monkeypatch.delenv("TINYSAM_REFERENCE_PYTHON", raising=False)
+    checkpoint, labels = tmp_path / "nano.ckpt", tmp_path / "set" / "instances.json"
+    save_network(checkpoint, build_sam("nano", image_size=64, seed=1))
+    write_coco(tmp_path / "set", 2, 64, 3)
+    code, _, err = run(monkeypatch, capsys, "quantize.py", "--runtime.device=cpu", "--data.format=coco",
+                       f"--data.paths=[{labels}]", f"--quantize.checkpoint={checkpoint}", "--quantize.preset=ascend",
+                       f"--quantize.output_dir={tmp_path}", "--quantize.metric=mse", "--quantize.candidates=3",
+                       "--quantize.rounds=1", "--quantize.prompts=2", "--quantize.images=2")
+    assert code == 0, err
+    arguments = ["--checkpoint", str(checkpoint), "--scales", str(tmp_path / "scales.json"), "--only", "encoder",
+                 "--repeats", "1", "--threads", "1", "--output", str(tmp_path / "out")]
+    assert benchmark.main(arguments) == 0, capsys.readouterr().err
+    section = json.loads((tmp_path / "out" / "benchmark.json").read_text())["sections"]["encoder"]
+    assert list(section["sides"]) == ["mindspore", "openvino", "openvino_int8"]
+    assert "openvino_int8" in capsys.readouterr().out
 
 
 def test_ratios_agreement_and_floor():
@@ -126,6 +150,7 @@ def test_a_side_that_fails_says_why():
     (["--repeats", "0"], "--repeats, --threads and --limit must be at least 1"),
     (["--variant", "vit_b"], "variant vit_b is measured by none of the sides; it must be one of tinyvit_5m, nano_"),
     (["--images", "nowhere"], "nowhere: no such"),
+    (["--scales", "s.json"], "--scales s.json belongs to a checkpoint; give it as --checkpoint"),
     (["--everything.points=3"], "command line: unknown key 'everything.points'; did you mean"),
 ])
 def test_refusals_are_one_line(capsys, arguments, message):
