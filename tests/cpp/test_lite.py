@@ -59,9 +59,10 @@ def lite(lite_home):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """Folder with nano.ckpt (the weights that ship, at 128 px), its export in new/, and in old/ for Lite 2.0.0."""
+    """Folder with nano.ckpt (the weights that ship, at 256 px; at 128 they find nothing in a photograph), its export in
+    new/, and in old/ for Lite 2.0.0."""
     folder = tmp_path_factory.mktemp("lite")
-    sam = build_sam("nano", image_size=128, draw_weights=False)
+    sam = build_sam("nano", image_size=256, draw_weights=False)
     load_network(sam, shipped_checkpoint())
     save_network(folder / "nano.ckpt", sam)
     done = subprocess.run(
@@ -90,7 +91,7 @@ def compare_prompts(lite, model, photo, prompts):
         [result] = json.loads((model / "out" / "results.json").read_text())
         masks, ious, _ = predictor.predict([point[:2] for point in points] or None,
                                            [point[2] for point in points] or None, box)
-        assert result["score"] == pytest.approx(ious.max(), abs=1e-4)
+        assert result["score"] == pytest.approx(ious.max(), abs=5e-4)  # Lite's exp is coarser; seen: 1.1e-4
         assert iou(result["segmentation"], masks[ious.argmax()]) > 0.995
 
 
@@ -126,8 +127,8 @@ def test_failures_of_the_runtime(lite, model):
     manifest = json.loads((foreign / "manifest.json").read_text())
     manifest["graphs"][0]["files"]["mindir"]["bytes"] = len(content)
     (foreign / "manifest.json").write_text(json.dumps(manifest))
-    assert "inputs are [1, 128, 8, 8] [1, 8, 2, 2] [1, 8, 2], the manifest says [1, 3, 128, 128]; it is another model" \
-        in refused(foreign)
+    assert "inputs are [1, 128, 16, 16] [1, 8, 2, 2] [1, 8, 2], the manifest says [1, 3, 256, 256]; it is another " \
+        "model" in refused(foreign)
 
 
 def compare_scores(lite_home, model, annotations, images):
