@@ -17,8 +17,9 @@
 On a CPU, oneDNN picks reference kernels for k x k convolutions on AVX-512 hosts, about 100 times slower than its AVX2
 ones; the cap on the instruction set is set here unless the user has set it, and noted in TINYSAM_CPU_ISA for
 src/export/openvino_engine.py, which lifts no other. oneDNN reads it at its first kernel.
-MindSpore's own number of threads follows from the processors that a process may use, so `runtime.threads` and ranks set
-these: any number given to mindspore.runtime.dispatch_threads_num but 1 doubles the time (2.10, docs/performance.md).
+MindSpore starts threads by the processors of the machine, whatever the process may use; `runtime.threads` and ranks
+limit the processors that these share: any number given to mindspore.runtime.dispatch_threads_num but 1 doubles the time
+(2.10, docs/performance.md).
 TINYSAM_KERNEL_THREADS tells src/modeling/native_kernels.py whether to use its kernels, and how many threads they have.
 """
 import logging
@@ -39,6 +40,8 @@ from src.config import RuntimeConfig
 
 LOG = logging.getLogger("tinysam")
 VERSION = "0.1.0"  # as in pyproject.toml
+# Processors that this process was started with.
+ALLOWED = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,6 @@ def _cap_instructions() -> None:
         os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["TINYSAM_CPU_ISA"] = "AVX2"
 
 
-def _processors() -> List[int]:
-    """Those that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
 def share_of_processors(processors: Sequence[int], place: int, ranks: int, limit: int, turn: int) -> List[int]:
     """Which of a node's processors a process keeps to.
 
@@ -80,26 +78,36 @@ def share_of_processors(processors: Sequence[int], place: int, ranks: int, limit
         limit: the most it takes; 0: its whole share.
         turn: with a limit, where in its share it begins, so that processes that do not know each other spread.
     """
-    count = len(processors)
-    share = list(processors[place * count // ranks:(place + 1) * count // ranks]) or [processors[place % count]]
+    first, end = (number * len(processors) // ranks for number in (place, place + 1))
+    share = list(processors[first:max(end, first + 1)])
     if not 0 < limit < len(share):
         return share
     start = turn % len(share)
     return sorted((share[start:] + share[:start])[:limit])
 
 
-def _keep_to_processors(config: RuntimeConfig, rank: int, size: int) -> None:
-    """Limit this process, and what it starts from here on, to `runtime.threads` processors, and a rank to its share."""
-    ranks = min(size, config.devices) if size > 1 else 1
-    wanted = share_of_processors(_processors(), rank % ranks, ranks, config.threads, os.getpid())
-    if hasattr(os, "sched_setaffinity") and wanted != _processors():
+def _keep_to_processors(config: RuntimeConfig, rank: int, size: int) -> List[int]:
+    """Limit this process, and what it starts from here on, to `runtime.threads` processors, and a rank to its share
+    unless its launcher has bound it -> the processors."""
+    ranks = 1 if size == 1 or _is_bound() else min(size, config.devices)
+    wanted = share_of_processors(ALLOWED, rank % ranks, ranks, config.threads, os.getpid())
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, wanted)
+    return wanted
 
 
-def _kernel_threads() -> int:
-    """Of a native kernel: OMP_NUM_THREADS, else one a processor."""
+def _is_bound() -> bool:
+    """Whether this process was given other processors than its parent."""
+    try:
+        return os.sched_getaffinity(os.getppid()) != set(ALLOWED)
+    except (OSError, AttributeError):
+        return False
+
+
+def _kernel_threads(processors: int) -> int:
+    """Of a native kernel: one a processor, or OMP_NUM_THREADS where that is less."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number a nesting level
-    return (int(asked) if asked.isdecimal() else 0) or len(_processors())
+    return min(int(asked) if asked.isdecimal() and int(asked) else processors, processors)
 
 
 def init_runtime(config: RuntimeConfig) -> Runtime:
@@ -126,10 +134,9 @@ def init_runtime(config: RuntimeConfig) -> Runtime:
                              "graph mode only; use --runtime.mode=graph")
         init("hccl" if device == "Ascend" else "mccl")
         rank, size = get_rank(), get_group_size()
-    if device == "CPU":
-        _keep_to_processors(config, rank, size)
+    processors = _keep_to_processors(config, rank, size) if device == "CPU" else []
     native = device == "CPU" and config.native_kernels
-    os.environ["TINYSAM_KERNEL_THREADS"] = str(_kernel_threads()) if native else "0"
+    os.environ["TINYSAM_KERNEL_THREADS"] = str(_kernel_threads(len(processors))) if native else "0"
     random.seed(config.seed)
     np.random.seed(config.seed)
     ms.set_seed(config.seed)

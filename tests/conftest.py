@@ -38,8 +38,9 @@ def cache_of_the_session(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def start_up_of_the_test_alone(monkeypatch):
     """What a root script's `init_runtime` sets in this process ends with the test: native kernels, which are off unless
-    a test or its script wants them, and where log lines go."""
+    a test or its script wants them, and where log lines go. Processors stay: threads would keep to fewer for good."""
     monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "0")
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
     log = logging.getLogger("tinysam")
     kept = log.handlers[:], log.level, log.propagate
     yield

@@ -54,21 +54,30 @@ def test_cpu_start_up_sets_the_cap_and_the_seeds():
 @pytest.mark.parametrize("place, ranks, limit, turn, share", [
     (0, 1, 0, 5, [0, 1, 2, 3, 4, 6, 7, 9]), (0, 1, 8, 5, [0, 1, 2, 3, 4, 6, 7, 9]), (0, 1, 3, 0, [0, 1, 2]),
     (0, 1, 3, 8 + 6, [0, 7, 9]), (0, 2, 0, 1, [0, 1, 2, 3]), (1, 2, 0, 1, [4, 6, 7, 9]), (1, 2, 1, 2, [7]),
-    (2, 3, 0, 0, [6, 7, 9]), (0, 3, 0, 0, [0, 1]), (9, 16, 0, 0, [4]), (8, 16, 0, 0, [0])])
+    (2, 3, 0, 0, [6, 7, 9]), (0, 3, 0, 0, [0, 1]), (9, 16, 0, 0, [4]), (8, 16, 0, 0, [4])])
 def test_shares_of_a_nodes_processors(place, ranks, limit, turn, share):
-    """Eight processors, numbered with gaps; ranks share out all of them, more ranks than processors take turns."""
+    """Eight processors, numbered with gaps."""
     assert runtime.share_of_processors([0, 1, 2, 3, 4, 6, 7, 9], place, ranks, limit, turn) == share
+
+
+@pytest.mark.parametrize("count, ranks", [(2, 4), (2, 8), (8, 16), (8, 3), (3, 8), (1, 5), (8, 8)])
+def test_shares_are_even(count, ranks):
+    """Every processor is taken; no rank has two more, and no processor two more ranks, than another."""
+    shares = [runtime.share_of_processors(range(count), place, ranks, 0, 0) for place in range(ranks)]
+    sizes, taken = [len(share) for share in shares], [sum(i in share for share in shares) for i in range(count)]
+    assert min(taken) > 0 and max(sizes) - min(sizes) <= 1 and max(taken) - min(taken) <= 1
 
 
 @pytest.fixture
 def node(monkeypatch):
-    """A node of eight processors, of which this process may use those in the list; set by what is under test."""
+    """A node of eight processors; the list are those of this process, set by what is under test."""
     mine = list(range(8))
+    monkeypatch.setattr(runtime, "ALLOWED", list(mine))
 
     def keep_to(process, wanted):
         assert process == 0
         mine[:] = wanted
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: set(mine), raising=False)
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(runtime.os, "sched_setaffinity", keep_to, raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("TINYSAM_KERNEL_THREADS", "7")
@@ -92,7 +101,21 @@ def test_ranks_share_the_nodes_processors(monkeypatch, node, rank, size, process
     assert (node, os.environ["TINYSAM_KERNEL_THREADS"]) == (processors, "4")
 
 
-@pytest.mark.parametrize("omp, threads", [("", "8"), ("words", "8"), ("3", "3"), ("5,2", "5"), ("0", "8")])
+def test_a_rank_that_its_launcher_has_bound_stays_there(monkeypatch, node):
+    for name, value in {"init": lambda _: None, "get_rank": lambda: 1, "get_group_size": lambda: 2}.items():
+        monkeypatch.setattr(runtime, name, value)
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: set(range(16)))  # its parent's
+    init_runtime(build_config({"runtime.device": "cpu", "runtime.distributed": True, "runtime.devices": 2}).runtime)
+    assert (node, os.environ["TINYSAM_KERNEL_THREADS"]) == (list(range(8)), "8")
+
+
+def test_a_later_start_up_may_take_more_again(node):
+    for threads, processors in ((1, 1), (0, 8), (5, 5)):
+        init_runtime(build_config({"runtime.device": "cpu", "runtime.threads": threads}).runtime)
+        assert len(node) == processors
+
+
+@pytest.mark.parametrize("omp, threads", [("", "8"), ("words", "8"), ("3", "3"), ("5,2", "5"), ("0", "8"), ("64", "8")])
 def test_native_kernels_have_the_threads_that_were_asked_for(monkeypatch, node, omp, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", omp)
     init_runtime(build_config({"runtime.device": "cpu"}).runtime)

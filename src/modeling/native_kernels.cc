@@ -307,6 +307,7 @@ extern "C" int TinysamSoftmax(int count, void **values, int *dimensions, std::in
   const float *x = static_cast<const float *>(values[0]);
   float *y = static_cast<float *>(values[1]);
   const std::int64_t width = shapes[0][dimensions[0] - 1], rows = CountOf(dimensions[0] - 1, shapes[0]);
+  if (width == 0) return 0;
   const std::int64_t together = std::max<std::int64_t>(1, kInCache / width);
   return InParts(rows, CountParts(rows, width), [=](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t row = begin; row < end; row += together) {

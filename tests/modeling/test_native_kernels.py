@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """The C++ kernels beside what they replace: values, gradients, threads, and where they cannot be had."""
+import ctypes
 import logging
 import math
 import os
@@ -185,6 +186,15 @@ def test_softmax_and_its_gradient(mode, monkeypatch, shape, threads):
 
 
 @needs_compiler
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3)])
+def test_softmax_of_nothing(shape):
+    library, sides = ctypes.CDLL(build_library()), (ctypes.c_int64 * 2)(*shape)
+    assert library.TinysamSoftmax(2, (ctypes.c_void_p * 2)(), (ctypes.c_int * 2)(2, 2),
+                                  (ctypes.c_void_p * 2)(*[ctypes.addressof(sides)] * 2),
+                                  (ctypes.c_char_p * 2)(b"float32", b"float32"), None, None) == 0
+
+
+@needs_compiler
 def test_softmax_of_large_and_excluded_values(mode):
     """Nothing overflows; a key that is kept out by -1e4 or -inf gets 0, not a little; a broken step is seen."""
     rows = [[3e38, 3e38, -3e38], [1e4, 0.0, 1e4], [-1e4, 0.0, -np.inf], [-2e4, -2e4, -1e4], [0.0, -87.5, -90.0]]
@@ -240,12 +250,14 @@ def test_a_folded_network_gives_the_same_embeddings(pynative):
     names = [parameter.name for parameter in sam.get_parameters()]
     wanted = sam.image_encoder(images).asnumpy()
     counts = [sum(type(cell) is kind for _, cell in sam.cells_and_names()) for kind in (GELU, nn.LayerNorm)]
+    biases = sum(isinstance(one, ops.BiasAdd) for _, cell in sam.cells_and_names()
+                 if not isinstance(cell, nn.Conv2d) for one in cell._primitives.values())
     assert use_native_kernels(sam) is sam
     kinds = [type(cell) for _, cell in sam.cells_and_names()]
     assert [kinds.count(NativeGELU), kinds.count(NativeLayerNorm)] == counts and min(counts) > 8
     assert GELU not in kinds and nn.LayerNorm not in kinds
     assert [parameter.name for parameter in sam.get_parameters()] == names
-    assert kinds.count(NativeSoftmax) == SOFTMAXES
+    assert kinds.count(NativeSoftmax) == SOFTMAXES and kinds.count(NativeBiasAdd) == biases > 40
     assert not any(isinstance(one, ops.Softmax) for _, cell in sam.cells_and_names()
                    for one in cell._primitives.values())
     np.testing.assert_allclose(sam.image_encoder(images).asnumpy(), wanted, atol=1e-5 * np.abs(wanted).max())
