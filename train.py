@@ -94,7 +94,7 @@ def build_batches(config: Config, image_size: int, runtime: Runtime, cache: Opti
     return Batches(dataset, image_size, data.prompts_per_image, FIRST_SLOTS + config.distill.max_rounds,
                    data.batch_size, data.box_share, data.box_jitter, data.flip_probability, data.scale_jitter, seed,
                    runtime.rank, runtime.size, data.workers, data.min_mask_pixels, cache, data.repeat_masks,
-                   data.ellipses)
+                   data.ellipses, data.pasted_objects)
 
 
 def train(config: Config) -> int:

@@ -66,6 +66,7 @@ class DataConfig:
     image_ids: str
     synthetic_images: int = _at_least(1)
     ellipses: int = _at_least(0)
+    pasted_objects: int = _at_least(0)
     batch_size: int = _at_least(1)
     prompts_per_image: int = _at_least(1)
     repeat_masks: bool

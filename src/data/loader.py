@@ -19,24 +19,19 @@ rank, nor where a run was resumed changes it.
 """
 import itertools
 import logging
-from dataclasses import dataclass
-from typing import Optional, Tuple
 
 import numpy as np
 
 from src.data.coco import CocoDataset
-from src.data.ellipses import draw_ellipse
-from src.data.embedding_cache import EmbeddingCache
-from src.data.images import ImageError, normalise_and_pad
-from src.data.records import SegmentationError, SkipLog
+from src.data.images import normalise_and_pad
+from src.data.records import SkipLog
 from src.data.sa1b import Sa1bDataset
+from src.data.sample_maker import SampleMaker
 from src.data.synthetic import SyntheticDataset
-from src.data.transforms import MASK_STRIDE, draw_geometry
+from src.data.transforms import MASK_STRIDE
 from src.data.workers import Workers
-from src.prompts.from_masks import MAX_BOX_NOISE, assemble_prompt, box_of_mask, jitter_box, sample_click
 
 ORDER_STREAM = 1  # keeps the generator of an epoch's order apart from those of its samples
-SAM_IMAGE_SIZE = 1024  # the frame that MAX_BOX_NOISE is stated in
 
 
 def open_dataset(format, paths=(), image_roots=(), image_ids="", synthetic_images=1000, seed=1, image_size=1024,
@@ -83,107 +78,6 @@ def read_image_ids(path):
     return ids
 
 
-@dataclass(frozen=True)
-class SampleMaker:
-    """Turns a picture of a data set into one sample of a batch. Lives in the worker processes."""
-
-    dataset: object
-    image_size: int
-    prompts_per_image: int
-    slots: int
-    box_share: float
-    box_jitter: float
-    flip_probability: float
-    scale_jitter: Tuple[float, float]
-    seed: int
-    min_mask_pixels: int
-    repeat_masks: bool = False
-    embedding_cache: Optional[EmbeddingCache] = None
-    ellipses: int = 0
-
-    def batch(self, epoch, indices):
-        """(samples `indices` of an epoch, SkipLog)."""
-        skipped = SkipLog()
-        return [self.sample(epoch, index, skipped) for index in indices], skipped
-
-    def sample(self, epoch, index, skipped):
-        """Sample `index` of an epoch, or of the next usable picture when that one is not; ValueError if none is."""
-        for step in range(len(self.dataset)):
-            # A fresh generator each time: the replacement does not depend on how far the unusable one got.
-            rng = np.random.default_rng([self.seed, epoch, index])
-            sample = self._try(rng, (index + step) % len(self.dataset), skipped)
-            if sample is not None:
-                return sample
-        raise ValueError(f"no usable image among the {len(self.dataset)} of the data set; {skipped}")
-
-    def _try(self, rng, index, skipped):
-        try:
-            record = self.dataset.read(index)
-        except (ImageError, SegmentationError) as error:
-            skipped.add("unreadable images", error)
-            return None
-        if self.embedding_cache and self.embedding_cache.lacks(record.image_id):
-            skipped.add("images without a teacher embedding", f"image {record.image_id}")
-            return None
-        geometry = draw_geometry(rng, record.image.shape[:2], self.image_size, self.scale_jitter, self.flip_probability)
-        count, grid = self.prompts_per_image, self.image_size // MASK_STRIDE
-        own = count - self.ellipses
-        sample = {
-            "images": geometry.image(record.image),  # bytes travel between processes, `collate` makes floats of them
-            "gt_masks": np.zeros((count, grid, grid), np.uint8),
-            "point_coords": np.zeros((count, self.slots, 2), np.float32),
-            "point_labels": np.tile(assemble_prompt(self.slots)[1], (count, 1)),
-            "mask_valid": np.zeros(count, np.float32),
-            "image_ids": np.int64(record.image_id),
-        }
-        usable = []
-        for position in rng.permutation(len(record.annotations)):
-            if len(usable) == own:
-                break
-            masks = self._masks(record, record.annotations[position], geometry, skipped)
-            if masks is not None:
-                usable.append(masks)
-        if own and not usable:
-            skipped.add("images without a usable mask", f"image {record.image_id}")
-            return None
-        for row in range(own if self.repeat_masks else len(usable)):
-            masks = usable[row % len(usable)]
-            sample["gt_masks"][row] = masks[1]
-            sample["point_coords"][row], sample["point_labels"][row] = self._prompt(rng, geometry, *masks)
-            sample["mask_valid"][row] = 1
-        for row in range(own, count):
-            box, sample["gt_masks"][row] = draw_ellipse(rng, geometry.content_size, grid, MASK_STRIDE)
-            sample["point_coords"][row], sample["point_labels"][row] = assemble_prompt(self.slots, box=box)
-            sample["mask_valid"][row] = 1
-        if self.embedding_cache:
-            sample["teacher_embeddings"] = self.embedding_cache.read(record.image_id, geometry.flip, sample["images"])
-        return sample
-
-    def _masks(self, record, annotation, geometry, skipped):
-        """(mask in the original frame, mask on the grid), or None where it is broken, too small or out of sight."""
-        try:
-            mask = annotation.mask()
-        except SegmentationError as error:
-            skipped.add("broken masks", f"image {record.image_id}, {error}")
-            return None
-        if np.count_nonzero(mask) < self.min_mask_pixels:
-            skipped.add(f"masks below {self.min_mask_pixels} pixels")
-            return None
-        on_grid = geometry.mask(mask)
-        if not on_grid.any():  # too thin for the grid, or cut off
-            skipped.add("masks out of sight after resizing and cutting")
-            return None
-        return mask, on_grid
-
-    def _prompt(self, rng, geometry, mask, on_grid):
-        if rng.random() < self.box_share:
-            box = geometry.box(box_of_mask(geometry.visible(mask)))
-            max_noise = MAX_BOX_NOISE * self.image_size / SAM_IMAGE_SIZE
-            noisy = jitter_box(box, rng, self.box_jitter, geometry.content_size, max_noise)
-            return assemble_prompt(self.slots, box=noisy)
-        return assemble_prompt(self.slots, click=sample_click(on_grid, rng, MASK_STRIDE))
-
-
 def collate(samples, image_size):
     """Stack samples into a batch; pictures [h, w, 3] uint8 are normalised and padded to [3, S, S] float32, stored
     embeddings become float32."""
@@ -209,6 +103,7 @@ class Batches:
         repeat_masks: of a picture with fewer than M masks the rest is its masks once more, each time with another first
             prompt.
         ellipses: the last so many of the M prompts are boxes of random ellipses (src/data/ellipses.py).
+        pasted_objects: so many objects of another picture are pasted into each (src/data/paste.py).
         embedding_cache: EmbeddingCache of the teacher; batches then hold `teacher_embeddings` [B, C, S/16, S/16]
             float32 of the pictures as they are shown, flipped or not. None: they do not.
 
@@ -222,7 +117,7 @@ class Batches:
 
     def __init__(self, dataset, image_size, prompts_per_image, slots, batch_size, box_share=0.5, box_jitter=0.1,
                  flip_probability=0.5, scale_jitter=(1.0, 1.0), seed=1, rank=0, size=1, workers=0, min_mask_pixels=16,
-                 embedding_cache=None, repeat_masks=False, ellipses=0):
+                 embedding_cache=None, repeat_masks=False, ellipses=0, pasted_objects=0):
         if image_size < MASK_STRIDE or image_size % MASK_STRIDE:
             raise ValueError(f"image_size ({image_size}) must be a positive multiple of {MASK_STRIDE}")
         if min(prompts_per_image, batch_size) < 1 or slots < 2:
@@ -239,12 +134,15 @@ class Batches:
             if tuple(scale_jitter) != (1.0, 1.0):
                 raise ValueError(f"data.scale_jitter ({list(scale_jitter)}) must be [1.0, 1.0] with "
                                  "data.embedding_cache: stored embeddings show every picture at its full size")
+            if pasted_objects:
+                raise ValueError(f"data.pasted_objects ({pasted_objects}) must be 0 with data.embedding_cache: stored "
+                                 "embeddings show pictures as they are")
             embedding_cache.require((dataset.image_id(index) for index in range(len(dataset))), flip_probability > 0)
         self.dataset, self.batch_size, self.seed, self.rank, self.size = dataset, batch_size, seed, rank, size
         self.skipped = SkipLog()
         self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
                                   flip_probability, tuple(scale_jitter), seed, min_mask_pixels, repeat_masks,
-                                  embedding_cache, ellipses)
+                                  embedding_cache, ellipses, pasted_objects)
         self._workers = Workers(self._maker.batch, workers) if workers > 0 else None
 
     def __len__(self):

@@ -54,6 +54,18 @@ class Annotation:
             raise SegmentationError(f"annotation {self.annotation_id}: {error}") from None
 
 
+class DrawnMask:
+    """A mask that is already an array; stands beside `Annotation`."""
+
+    def __init__(self, annotation_id, category_id, mask):
+        self.annotation_id, self.category_id, self.iscrowd = annotation_id, category_id, False
+        self.area, self._mask = int(np.count_nonzero(mask)), mask
+
+    def mask(self):
+        """[H, W] bool."""
+        return self._mask
+
+
 @dataclass(frozen=True)
 class Sample:
     """A picture [H, W, 3] uint8 RGB with its annotations; each has `mask()` -> [H, W] bool."""

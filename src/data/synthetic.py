@@ -26,24 +26,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.records import Sample, SkipLog, encode_mask
+from src.data.records import DrawnMask, Sample, SkipLog, encode_mask
 
 SHAPES = ("ellipse", "polygon", "ring", "rectangle")  # category ids 1..4
 MIN_VISIBLE_SHARE = 0.3  # of a shape; less is not an object any more
 MIN_PIXELS = 24
 SUBPIXEL_BITS = 4  # cv2 takes coordinates in sixteenths of a pixel
-
-
-class DrawnMask:
-    """A mask that is already an array; stands beside `records.Annotation`."""
-
-    def __init__(self, annotation_id, category_id, mask):
-        self.annotation_id, self.category_id, self.iscrowd = annotation_id, category_id, False
-        self.area, self._mask = int(np.count_nonzero(mask)), mask
-
-    def mask(self):
-        """[H, W] bool."""
-        return self._mask
 
 
 class SyntheticDataset:
