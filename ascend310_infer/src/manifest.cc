@@ -40,7 +40,11 @@ std::vector<TensorSpec> ReadTensors(const Json &records) {
 }
 
 GraphSpec ReadGraph(const std::string &folder, const Json &record) {
-  const Json &file = record.at("files").at("mindir");
+  const Json &files = record.at("files");
+  if (!files.contains("mindir"))
+    throw InputError(Text(folder, "/manifest.json: the ", record.at("role").get<std::string>(),
+                          " was not written as MindIR; export with mindir among --export.formats"));
+  const Json &file = files.at("mindir");
   const auto name = file.at("name").get<std::string>();
   if (name.find('/') != std::string::npos)
     throw InputError(Text(folder, "/manifest.json: file name '", name, "' holds a slash"));
