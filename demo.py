@@ -36,10 +36,10 @@ from src.data.images import read_image
 from src.export.engines import ENGINES, open_predictor
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.everything_files import read_frames, read_pictures, segment_files
-from src.inference.mask_records import mask_record, write_json
+from src.inference.mask_records import prompt_records, write_json
 from src.inference.predictor import choose_checkpoint
 from src.inference.visualize import draw_candidates, write_png
-from src.prompts.from_text import parse_prompts
+from src.prompts.from_text import join_negative, parse_prompts
 from src.runtime import init_runtime
 
 
@@ -65,15 +65,27 @@ def parse_arguments(argv=None):
     parser.add_argument("--points-per-side", type=int, metavar="N", help="of the grid; default: 32")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "ascend"))
     parser.add_argument("--mode", default="graph", choices=("graph", "pynative"))
-    return parser.parse_known_args(argv)
+    return parser.parse_known_args(join_negative(sys.argv[1:] if argv is None else argv))
 
 
 def open_network(arguments, config):
     """(path of the weights or of the export, predictor)."""
-    chosen = choose_checkpoint("", config.model) if not arguments.checkpoint else (
-        arguments.checkpoint, None, config.model.image_size or None)  # or an export, which says itself what it holds
+    if arguments.checkpoint and Path(arguments.checkpoint).is_dir():  # an export, which says itself what it holds
+        chosen = arguments.checkpoint, None, config.model.image_size or None
+    else:
+        chosen = choose_checkpoint(arguments.checkpoint, config.model)
     init_runtime(config.runtime)
     return chosen[0], open_predictor(arguments.engine, *chosen, config.runtime.threads, scales=arguments.scales)
+
+
+def refuse_beside_everything(arguments, rest):
+    """ValueError where an option would be ignored."""
+    unused = [name for name in ("point", "box", "json", "all_masks") if getattr(arguments, name)]
+    if unused:
+        raise ValueError(f"--{unused[0].replace('_', '-')} does not go with --everything, which asks everywhere and "
+                         "writes a JSON beside each picture")
+    if any(option.startswith("--everything.hierarchical") for option in rest):
+        raise ValueError("--everything.hierarchical is eval.py's; here it is --hierarchical or --full-grid")
 
 
 def everything(arguments, config):
@@ -96,6 +108,7 @@ def main(argv=None):
     if bool(arguments.image) == bool(arguments.video):
         raise ValueError("give one of --image and --video")
     if arguments.everything:
+        refuse_beside_everything(arguments, rest)
         return everything(arguments, config)
     if arguments.video:
         raise ValueError("--video goes with --everything; prompts need an --image")
@@ -104,19 +117,12 @@ def main(argv=None):
     checkpoint, predictor = open_network(arguments, config)
     predictor.set_image(image)
     masks, ious, _ = predictor.predict_batch(boxes, points, labels)
-
-    records = []
-    for index in range(len(masks)):
-        best = int(ious[index].argmax())
-        for candidate in range(masks.shape[1]) if arguments.all_masks else [best]:
-            record = mask_record(masks[index, candidate], ious[index, candidate],
-                                 None if points is None else points[0], None if points is None else labels[0],
-                                 None if boxes is None else boxes[index])
-            records.append({**record, "object": index, "candidate": candidate, "best": candidate == best})
-            x, y, width, height = record["bbox"]
-            print(f"object {index + 1}, candidate {candidate + 1}{' (best)' if candidate == best else ''}: "
-                  f"predicted IoU {record['predicted_iou']:.3f}, area {record['area']} px, "
-                  f"box {x},{y},{x + width},{y + height}")
+    records = prompt_records(masks, ious, boxes, points, labels, arguments.all_masks)
+    for record in records:
+        x, y, width, height = record["bbox"]
+        print(f"object {record['object'] + 1}, candidate {record['candidate'] + 1}{' (best)' * record['best']}: "
+              f"predicted IoU {record['predicted_iou']:.3f}, area {record['area']} px, "
+              f"box {x},{y},{x + width},{y + height}")
     output = Path(arguments.output or Path("output", "demo", f"{Path(arguments.image).stem}_masks.png"))
     write_png(output, draw_candidates(image, masks, ious, arguments.all_masks, None if points is None else points[0],
                                       None if labels is None else labels[0], boxes))

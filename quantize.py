@@ -64,6 +64,9 @@ def main(argv=None):
     section, folder = config.quantize, Path(config.quantize.output_dir)
     settings = QuantizeSettings(seed=config.runtime.seed, **{
         key: value for key, value in dataclasses.asdict(section).items() if key not in NOT_SETTINGS})
+    if section.sensitivity_images and (section.reparametrise or section.sign_trick):
+        raise ValueError("quantize.sensitivity_images measures one layer at a time, which quantize.reparametrise and "
+                         "quantize.sign_trick tie to others; measure without them, then use the proposal with them")
     init_runtime(config.runtime)
     chosen = choose_checkpoint(section.checkpoint, config.model)
     sam = load_predictor(*chosen).sam

@@ -91,6 +91,12 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
      "points with 2 boxes: whose are they? Give one box, or no points"),
     (["--point", "30,4,5"], "point label 5 is unknown; 1 is foreground, 0 background"),
     (["--point", "35,4"], "point (35, 4) lies outside the image of 30 x 40 pixels"),
+    (["--point", "-1,4"], "point (-1, 4) lies outside the image of 30 x 40 pixels"),
+    (["--box", "-5,0,9,9"], "box (-5, 0, 9, 9) reaches outside the image of 30 x 40 pixels; clip it"),
+    (["--everything", "--point", "3,4"],
+     "--point does not go with --everything, which asks everywhere and writes a JSON beside each picture"),
+    (["--everything", "--everything.hierarchical=false"],
+     "--everything.hierarchical is eval.py's; here it is --hierarchical or --full-grid"),
     (["--box", "9,2,3,4"], "box (9, 2, 3, 4) is inside out; give x0 < x1 and y0 < y1"),
     (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
 ])
@@ -109,7 +115,23 @@ def test_files_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, tmp_path
     assert code == 2 and err.startswith(f"demo.py: {broken}: ") and err.count("\n") == 1
     code, _, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "1,2", "--checkpoint", "no.ckpt",
                        "--device", "cpu")
-    assert (code, err) == (2, "demo.py: checkpoint no.ckpt does not exist\n")
+    assert (code, err) == (2, "demo.py: checkpoint no.ckpt does not exist; name a file of weights\n")
+
+
+def test_everything_of_a_folder(monkeypatch, capsys, tmp_path, checkpoint, photo):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(Path(photo).read_bytes()[:300 if name == "b.jpg" else None])
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", str(folder), "--everything", "--points-per-side=2",
+                         "--checkpoint", checkpoint, "--device", "cpu", "--mode", "pynative",
+                         "--everything.pred_iou_thresh=0", "--everything.stability_score_thresh=0",
+                         "--output", str(tmp_path / "out"))
+    assert code == 0, err
+    assert f"skipped {folder / 'b.jpg'}: " in out and out.endswith("1 images segmented, 1 skipped\n")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_everything.json", "a_everything.png"]
+    content = json.loads((tmp_path / "out" / "a_everything.json").read_text())
+    assert content["image"] == {"image_id": 1, "width": 30, "height": 40, "file_name": "a.jpg"}
 
 
 def test_help_has_examples(capsys):

@@ -70,8 +70,9 @@ def table(header, rows):
 
 def what(content):
     """Network and set of a result, two cells."""
-    settings = content["settings"]
-    return f"{settings['variant']}, {settings['image_size']} px", "/".join(Path(content["annotations"]).parts[-2:])
+    settings = content["settings"]  # without a variant: masks of a file, by whatever network
+    network = f"{settings['variant']}, {settings['image_size']} px" if "variant" in settings else "masks of a file"
+    return network, "/".join(Path(content["annotations"]).parts[-2:])
 
 
 def box_section(results, metric):

@@ -106,12 +106,12 @@ class CocoDataset:
     def _add(self, number, path, root):
         content = load_coco_json(path)
         known = {category["id"] for category in self.categories}
-        self.categories += [category for category in content.get("categories", []) if category["id"] not in known]
-        images, file_ids = {}, {}
+        self.categories += [category for category in content["categories"] if category["id"] not in known]
+        images, file_ids, annotation_ids = {}, {}, set()
         for record in content["images"]:
             self._add_image(number, path, root, record, images, file_ids)
         for record in content["annotations"]:
-            self._add_annotation(path, record, images, file_ids)
+            self._add_annotation(path, record, images, file_ids, annotation_ids)
         for image_id, annotations in images.items():
             if not annotations and self._only_usable:
                 self.skipped.add("images without usable annotations", self._images[image_id][0].name)
@@ -124,26 +124,30 @@ class CocoDataset:
     def _add_image(self, number, path, root, record, images, file_ids):
         try:
             file_id, name = record["id"], _file_name(record, root)
-            size = int(record["height"]), int(record["width"])
-        except (KeyError, TypeError, ValueError):
+            place = root / name, (int(record["height"]), int(record["width"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"{path}: image lacks id, file_name, height or width: {str(record)[:70]}") from None
-        if type(file_id) is not int or min(size) <= 0:
-            raise ValueError(f"{path}: image {name}: id ({file_id!r}) must be an integer and the size {size} positive")
+        if type(file_id) is not int or min(place[1]) <= 0:
+            raise ValueError(f"{path}: image {name}: id ({file_id!r}) must be an integer and the size {place[1]} "
+                             "positive")
         if file_id in file_ids:
             raise ValueError(f"{path}: image id {file_id} occurs twice")
         if self._keep_ids is not None and file_id not in self._keep_ids:
             file_ids[file_id] = None
             return
-        place = root / name, size
         taken = file_id in self._images
         image_id = self._ids.setdefault(place, file_id + number * ID_STRIDE if taken else file_id)
         self._images[image_id] = place
         file_ids[file_id] = image_id
         images.setdefault(image_id, [])
 
-    def _add_annotation(self, path, record, images, file_ids):
+    def _add_annotation(self, path, record, images, file_ids, annotation_ids):
         label = f"annotation {record.get('id')} of {path.name}"
-        if record.get("image_id") not in file_ids:
+        annotation_id = record.get("id", -1 - len(annotation_ids))
+        if type(annotation_id) is not int or annotation_id in annotation_ids:  # scores are kept by id
+            raise ValueError(f"{path}: annotation id {str(annotation_id)[:40]!r} is no integer or occurs twice")
+        annotation_ids.add(annotation_id)
+        if type(record.get("image_id")) is not int or record["image_id"] not in file_ids:
             self.skipped.add("annotations of unknown images", f"{label}: image {record.get('image_id')!r}")
             return
         image_id = file_ids[record["image_id"]]
@@ -158,7 +162,7 @@ class CocoDataset:
             self.skipped.add(f"masks below {self._min_area} pixels")
         else:
             images[image_id].append(Annotation(
-                record.get("id", -1), record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
+                annotation_id, record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
                 _xyxy(record.get("bbox")), area))
 
 
@@ -192,7 +196,8 @@ def load_results_json(path, key, what):
 
 
 def load_coco_json(path):
-    """The JSON's dict, checked for the lists `images` and `annotations`. Raises ValueError, one line."""
+    """The JSON's dict, checked for the lists `images`, `annotations` and, empty where absent, `categories`. Raises
+    ValueError, one line."""
     try:
         content = read_json(path, "no such annotation file")
     except IsADirectoryError:
@@ -204,6 +209,11 @@ def load_coco_json(path):
             raise ValueError(f"{path}: no list of records under '{key}'; is it in COCO instances format?")
         if not content[key]:
             raise ValueError(f"{path}: '{key}' is empty")
+    categories = content.setdefault("categories", [])
+    if not isinstance(categories, list) or not all(
+            isinstance(item, dict) and type(item.get("id")) is int for item in categories):
+        raise ValueError(f"{path}: 'categories' is no list of records with an integer id; leave it out if there are "
+                         "none")
     return content
 
 

@@ -108,7 +108,7 @@ class Batches:
             float32 of the pictures as they are shown, flipped or not. None: they do not.
 
     Attributes:
-        skipped: SkipLog of what was left out of the batches handed out so far.
+        skipped: SkipLog of what the data set left out when it was opened, and of the batches handed out so far.
 
     Raises:
         ValueError: fewer pictures than batch_size * size, a value out of range, or a cache that lacks pictures of the
@@ -140,6 +140,7 @@ class Batches:
             embedding_cache.require((dataset.image_id(index) for index in range(len(dataset))), flip_probability > 0)
         self.dataset, self.batch_size, self.seed, self.rank, self.size = dataset, batch_size, seed, rank, size
         self.skipped = SkipLog()
+        self.skipped.merge(dataset.skipped)
         self._maker = SampleMaker(dataset, image_size, prompts_per_image, slots, box_share, box_jitter,
                                   flip_probability, tuple(scale_jitter), seed, min_mask_pixels, repeat_masks,
                                   embedding_cache, ellipses, pasted_objects)

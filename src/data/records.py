@@ -150,7 +150,7 @@ def _decode_rle(rle, size):
 def _runs_of_string(text):
     """Run lengths of COCO's compressed string: characters 48..111 hold five bits each, low ones first, and a
     "more" bit; from the fourth number on it is the difference to the number two before."""
-    raw = text.encode("utf-8") if isinstance(text, str) else text
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     codes = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise SegmentationError(f"broken run lengths: {_short(text)} is empty, cut off, or holds foreign characters")

@@ -107,7 +107,7 @@ class Sa1bDataset:
             raise ImageError(f"{picture}: cannot be read ({error.strerror})") from None
         except ImageError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise ImageError(f"{annotations}: not an SA-1B annotation ({type(error).__name__}: {error})") from None
         if image.shape[:2] != size:
             height, width = image.shape[:2]

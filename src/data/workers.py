@@ -22,8 +22,8 @@ import multiprocessing
 import signal
 import sys
 import traceback
-import weakref
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 
 import cv2
 
@@ -40,7 +40,8 @@ class Workers:
     def __init__(self, function, count):
         self._function, self._count = function, count
         self._processes, self._pipes = [], []
-        self._finalizer = weakref.finalize(self, _stop, self._processes, self._pipes)
+        # By priority, so that at exit it comes before multiprocessing's own SIGTERM, which they ignore.
+        self._finalizer = Finalize(self, _stop, args=(self._processes, self._pipes), exitpriority=0)
 
     def map(self, tasks):
         """Iterate over function(*task) of an iterable of tasks, in its order.
@@ -110,7 +111,8 @@ class Workers:
 def _work(pipe, function):
     """A worker's life: answer tasks until the other end of the pipe closes."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the main process's to answer
+        signal.signal(number, signal.SIG_IGN)
     try:
         while True:
             pipe.send(_answer(function, pipe.recv()))
@@ -131,7 +133,7 @@ def _stop(processes, pipes):
     for pipe in pipes:
         pipe.close()
     for process in processes:
-        process.terminate()
+        process.kill()
     for process in processes:
         process.join()
     processes.clear()

@@ -93,7 +93,8 @@ def mask_iou(masks: Tensor, targets: Tensor) -> Tensor:
 
 def hard_mask_weights(teacher_iou: Tensor, student_iou: Tensor) -> Tensor:
     """H_i = sigmoid(IoU(teacher, label) / (IoU(student, label) + eps) - 1), without gradient: 0.5 where both are
-    equally good, towards 1 where only the teacher is, down to sigmoid(-1) = 0.269 where only the student is."""
+    equally good, towards 1 where only the teacher is, down to sigmoid(-1) = 0.269 where only the student is, or where
+    the teacher's IoU is 0."""
     ratio = ops.stop_gradient(teacher_iou) / (ops.stop_gradient(student_iou) + IOU_EPS)
     return ops.sigmoid(ratio - 1.0)
 

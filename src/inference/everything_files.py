@@ -17,6 +17,7 @@
 The JSON of an image is SA-1B's (arXiv 2304.02643, section 4): `image` and `annotations`, masks as COCO's compressed run
 lengths, so whatever reads SA-1B reads it.
 """
+import itertools
 from pathlib import Path
 
 import cv2
@@ -111,8 +112,8 @@ def segment_files(generator, images, folder, report):
     for count, (name, image) in enumerate(images, start=1):
         with tqdm(desc=name, unit="point", leave=False, disable=None) as bar:
             records, counts = generator.run(image, lambda done, total, bar=bar: _advance(bar, done, total))
-        stem = Path(name).stem if Path(name).stem not in used else name.replace(".", "_")  # a.jpg beside a.png
-        used.add(Path(name).stem)
+        stem = _free_stem(name, used)
+        used.add(stem)
         target = Path(folder, f"{stem}_everything")
         write_png(f"{target}.png", draw_everything(image, [record["segmentation"] for record in records]))
         write_json(f"{target}.json", image_json(records, name, count, image.shape[:2]))
@@ -122,6 +123,13 @@ def segment_files(generator, images, folder, report):
             report(f"{name}: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
                    "--everything.stability_score_thresh")
     return count
+
+
+def _free_stem(name, used):
+    """The name without its suffix, or with it, or with a number, whichever no image before took: a.jpg beside a.png."""
+    choices = itertools.chain((Path(name).stem, name.replace(".", "_")),
+                              (f"{name.replace('.', '_')}_{number}" for number in itertools.count(2)))
+    return next(stem for stem in choices if stem not in used)
 
 
 def _advance(bar, done, total):

@@ -99,6 +99,27 @@ def mask_record(mask, predicted_iou, point_coords=None, point_labels=None, box=N
     return record
 
 
+def prompt_records(masks, ious, boxes=None, points=None, labels=None, every_candidate=False):
+    """Records of the masks that several objects' prompts gave.
+
+    Args:
+        masks, ious: [N, 3, H, W] bool and [N, 3], as `SamPredictor.predict_batch` returns them.
+        boxes, points, labels: the prompts it was given.
+        every_candidate: all three of each object, not the one of the highest predicted IoU alone.
+
+    Returns:
+        list of `mask_record` with `object`, `candidate` (from 0) and `best`.
+    """
+    records = []
+    for index, best in enumerate(ious.argmax(axis=1)):
+        for candidate in range(masks.shape[1]) if every_candidate else [int(best)]:
+            record = mask_record(masks[index, candidate], ious[index, candidate],
+                                 None if points is None else points[0], None if points is None else labels[0],
+                                 None if boxes is None else boxes[index])
+            records.append({**record, "object": index, "candidate": candidate, "best": candidate == int(best)})
+    return records
+
+
 def coco_result(image_id, category_id, segmentation, score):
     """One entry of a COCO results JSON; `segmentation` is a compressed RLE."""
     return {"image_id": int(image_id), "category_id": int(category_id), "segmentation": segmentation,

@@ -41,6 +41,17 @@ def parse_prompts(points, boxes):
             np.array([[point[2] if len(point) == 3 else 1 for point in points]]))
 
 
+def join_negative(argv):
+    """The command line with `--point -4,5` and `--box -4,...` in one word each: argparse sees options in the values."""
+    joined = []
+    for word in argv:
+        if joined and joined[-1] in ("--point", "--box") and word[:1] == "-" and word[1:2] in "0123456789.":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _numbers(option, text, counts, pattern):
     try:
         values = [float(part) for part in text.split(",")]

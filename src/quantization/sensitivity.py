@@ -28,8 +28,8 @@ MOST_PROPOSED = 12
 def propose_wider(calibration, quantization, examples):
     """Distances of all layers, largest first: list of (name, distance); empty without examples.
 
-    calibration: the Calibration that made `quantization`, its network float again. Improvements that move scales
-    between layers are not part of a single layer, so layers are measured without them.
+    calibration: the Calibration that made `quantization`, its network float again, without the improvements that move
+    factors or signs between layers (`reparametrise`, `sign_trick`): a layer alone would compute something else.
     """
     if not examples:
         return []

@@ -147,6 +147,14 @@ def test_image_of_another_size_is_refused(tmp_path):
      '{"id": 1, "file_name": "y", "height": 2, "width": 2}], "annotations": [{}]}', "image id 1 occurs twice"),
     ('{"images": [{"id": 1, "file_name": "x", "height": 2, "width": 2}], "annotations": [{"image_id": 2}]}',
      "nothing usable; skipped 2: 1 annotations of unknown images"),
+    ('{"images": [{"id": 1, "file_name": "x", "height": 2, "width": 2}], "annotations": [{"image_id": [1]}]}',
+     r"nothing usable; skipped 2: 1 annotations of unknown images \(first: annotation None of bad.json: image \[1\]\)"),
+    ('{"images": [{"id": 1, "file_name": "x", "height": 2, "width": 2}], "annotations": [{"id": 4}, {"id": 4}]}',
+     "annotation id '4' is no integer or occurs twice"),
+    ('{"images": [{"id": 1, "file_name": 5, "height": 2, "width": 2}], "annotations": [{}]}', "lacks id, file_name"),
+    ('{"images": [{"id": 1, "file_name": "x", "height": Infinity, "width": 2}], "annotations": [{}]}', "lacks id"),
+    ('{"images": [{"id": 1}], "annotations": [{}], "categories": null}', "'categories' is no list of records with an"),
+    ('{"images": [{"id": 1}], "annotations": [{}], "categories": [{"name": "x"}]}', "'categories' is no list of"),
 ])
 def test_bad_json_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.json"
@@ -154,6 +162,12 @@ def test_bad_json_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         CocoDataset([path])
     assert "bad.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_annotations_without_ids_are_told_apart(tmp_path):
+    annotations = [{key: value for key, value in annotation(1, 7).items() if key != "id"} for _ in range(2)]
+    read = CocoDataset([write_set(tmp_path, annotations, (7,))]).read(0).annotations
+    assert len({each.annotation_id for each in read}) == 2
 
 
 def test_missing_json_is_refused(tmp_path):

@@ -104,6 +104,13 @@ def test_first_pictures_are_those_of_the_first_epoch_as_they_are():
             assert right > left and bottom > top
 
 
+def test_what_the_data_set_left_out_counts_as_well():
+    dataset = Tiny()
+    dataset.skipped.add("crowd annotations", count=3)
+    with Batches(dataset, **PLAIN) as batches:
+        assert str(batches.skipped) == "skipped 3: 3 crowd annotations" and dataset.skipped is not batches.skipped
+
+
 def test_prompts_fit_their_masks():
     clicks, boxes = (collect(Batches(Tiny(), **PLAIN, box_share=share, box_jitter=0.0)) for share in (0.0, 1.0))
     for batch in clicks:

@@ -64,6 +64,7 @@ GOOD = encode_mask(np.eye(12, dtype=bool))["counts"]
     ({"size": [12, 12], "counts": "o"}, "is empty, cut off"),  # "o" promises another character
     ({"size": [12, 12], "counts": "1 2"}, "foreign characters"),
     ({"size": [12, 12], "counts": "12\u00e9"}, "foreign characters"),
+    ({"size": [12, 12], "counts": "12\ud800"}, "foreign characters"),
     ({"size": [12, 12], "counts": "o" * 40 + "0"}, "more than 60 bits"),
     ({"size": [12, 12], "counts": "O1"}, "a negative run"),  # 48 + 31: five bits set, the sign too: -1
     ({"size": [12, 12], "counts": [-1, 145]}, "a negative run"),

@@ -121,6 +121,8 @@ def test_paths_that_are_no_set_are_refused(tmp_path):
     ("sa_1.jpg", b"", r"sa_1\.jpg: not an image"),
     ("sa_1.jpg", None, r"sa_1\.jpg: cannot be read \(No such file or directory\)"),
     ("sa_1.json", b"{", r"sa_1\.json: not an SA-1B annotation \(JSONDecodeError"),
+    ("sa_1.json", b"[" * 100000, r"sa_1\.json: not an SA-1B annotation \(RecursionError"),
+    ("sa_1.json", b'{"image": {"height": Infinity, "width": 9}}', r"not an SA-1B annotation \(OverflowError"),
     ("sa_1.json", b"[]", r"sa_1\.json: not an SA-1B annotation \(TypeError"),
     ("sa_1.json", b'{"image": {"height": 6, "width": 9}}', r"not an SA-1B annotation \(KeyError: 'annotations'"),
     ("sa_1.json", b'{"image": {"height": 6, "width": 8}, "annotations": []}', r"6 x 9 pixels, its JSON says 6 x 8"),

@@ -14,6 +14,7 @@
 # ============================================================================
 """Worker processes: order, errors, early exit, and that they do not carry MindSpore with them."""
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,6 +96,17 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_signal_to_the_whole_group_leaves_them_to_the_main_process():
+    workers = Workers(work, 2)
+    assert list(workers.map([("square", 2), ("square", 3)])) == [4, 9]
+    for process in alive(workers):
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+    assert list(workers.map(("square", value) for value in range(6))) == [0, 1, 4, 9, 16, 25]
+    workers.close()
+    assert not alive(workers)
 
 
 def test_early_exit_ends_them_and_the_next_map_is_clean():

@@ -100,7 +100,7 @@ def test_equals_the_reference(name, mode):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["tinyvit_5m_320", "vit_l_small"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])
 def test_stored_vectors_are_what_the_reference_gives(name, tmp_path):
     # TINYSAM_REFERENCE_PYTHON: an interpreter with torch, where this one has none
     python = os.environ.get("TINYSAM_REFERENCE_PYTHON", sys.executable)

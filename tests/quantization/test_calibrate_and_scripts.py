@@ -69,6 +69,13 @@ def test_settings_that_cannot_be(settings, message):
         QuantizeSettings(**settings)
 
 
+def test_sensitivity_of_layers_that_depend_on_each_other_is_refused(monkeypatch, capsys):
+    for option in ("reparametrise", "sign_trick"):
+        code, _, err = run(monkeypatch, capsys, "quantize.py", "--quantize.sensitivity_images=2",
+                           f"--quantize.{option}=true")
+        assert code == 2 and err.startswith("quantize.py: quantize.sensitivity_images measures one layer at a time")
+
+
 def test_wider_must_name_products_and_teachers_are_refused(tmp_path, pynative):
     with pytest.raises(ValueError, match="quantize.wider: 'image_encoder.layer' is no product of small, nor a part"):
         Calibration(small_sam(), QuantizeSettings(wider=("image_encoder.layer",), wide_bits=32), SHA, tmp_path)

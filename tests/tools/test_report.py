@@ -74,6 +74,13 @@ def test_one_document_of_all_protocols(tmp_path):
             assert picture.width > 300
 
 
+def test_masks_of_a_file_have_no_network(tmp_path):
+    of_a_file = {**BOX, "settings": {key: value for key, value in SETTINGS.items()
+                                     if key not in ("variant", "image_size", "checkpoint_sha256")}}
+    lines = lines_of(tmp_path, *write(tmp_path, lite=of_a_file))
+    assert any(line.startswith("| lite | masks of a file | ") for line in lines)
+
+
 def test_figures_of_the_paper_are_marked(tmp_path):
     lines = lines_of(tmp_path / "out", *write(tmp_path, boxes=BOX, all=EVERYTHING))
     (tiny,) = [line for line in lines if line.startswith("| TinySAM (paper)")]

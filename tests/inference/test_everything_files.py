@@ -1,0 +1,107 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Segment everything on files: names, frames, overlays, SA-1B's JSON, and what cannot be read."""
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.records import decode_segmentation
+from src.inference.everything_files import read_frames, read_pictures, segment_files
+from src.inference.mask_records import mask_record
+
+GREY = 100
+
+
+class Halves:
+    """A generator whose masks are the left and the right half; a black picture has none."""
+
+    def run(self, image, progress):
+        progress(3, 4)
+        left = np.zeros(image.shape[:2], bool)
+        left[:, : image.shape[1] // 2] = True
+        records = [mask_record(mask, 0.5) for mask in (left, ~left)] if image.any() else []
+        return records, SimpleNamespace(points=4, seconds=0.5, encoder_seconds=0.25, decoder_seconds=0.125)
+
+
+def grey(value=GREY, height=20, width=30):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_overlay_json_and_line_of_each_image(tmp_path):
+    lines = []
+    assert segment_files(Halves(), [("one.jpg", grey()), ("dark.png", grey(0))], tmp_path / "new", lines.append) == 2
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "dark_everything.json", "dark_everything.png", "one_everything.json", "one_everything.png"]
+    content = json.loads((tmp_path / "new" / "one_everything.json").read_text())
+    assert content["image"] == {"image_id": 1, "width": 30, "height": 20, "file_name": "one.jpg"}
+    assert [record["id"] for record in content["annotations"]] == [0, 1]
+    assert [record["area"] for record in content["annotations"]] == [300, 300]
+    np.testing.assert_array_equal(np.flatnonzero(
+        decode_segmentation(content["annotations"][1]["segmentation"], (20, 30)).all(axis=0)), range(15, 30))
+    picture = np.asarray(Image.open(tmp_path / "new" / "one_everything.png"), np.int64)
+    middle = picture.shape[0] // 2
+    left, right = picture[middle, picture.shape[1] // 4], picture[middle, 3 * picture.shape[1] // 4]
+    assert np.abs(left - GREY).max() > 10 and np.abs(right - GREY).max() > 10 and np.abs(left - right).max() > 10
+    assert lines[0].startswith("one.jpg: 2 masks, 4 points in 0.5 s (encoder 0.2 s, decoder 0.1 s); wrote ")
+    assert lines[2] == ("dark.png: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
+                        "--everything.stability_score_thresh")
+
+
+def test_no_image_overwrites_another(tmp_path):
+    names = ["a.jpg", "a.png", "a_png.jpg", "a_png.png", "a.png"]
+    segment_files(Halves(), [(name, grey()) for name in names], tmp_path, lambda line: None)
+    written = sorted(tmp_path.glob("*.json"))
+    assert len(written) == 5 and len(list(tmp_path.glob("*.png"))) == 5
+    stated = [json.loads(path.read_text())["image"]["file_name"] for path in written]
+    assert sorted(stated) == sorted(names)
+
+
+def test_pictures_of_a_folder(tmp_path):
+    for name, value in (("b.png", 7), ("a.png", 3)):
+        Image.fromarray(grey(value)).save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    (tmp_path / "notes.txt").write_text("no picture")
+    broken = []
+    read = list(read_pictures(tmp_path, broken.append))
+    assert [(name, int(image[0, 0, 0])) for name, image in read] == [("a.png", 3), ("b.png", 7)]
+    assert len(broken) == 1 and broken[0].startswith(f"{tmp_path / 'broken.jpg'}: not an image")
+    with pytest.raises(ValueError, match="not an image"):  # named itself, it is refused
+        list(read_pictures(tmp_path / "broken.jpg", broken.append))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no picture in this folder; it may hold .jpg"):
+        list(read_pictures(tmp_path / "empty", broken.append))
+
+
+def test_frames_of_a_video(tmp_path):
+    path = tmp_path / "clip.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for value in range(0, 200, 20):
+        video.write(grey(value, 32, 48))
+    video.release()
+    frames = list(read_frames(path, 4))
+    assert [name for name, _ in frames] == ["clip_000000", "clip_000004", "clip_000008"]
+    for (_, frame), value in zip(frames, (0, 80, 160)):
+        assert frame.shape == (32, 48, 3) and abs(frame.mean() - value) < 5
+    with pytest.raises(ValueError, match="every \\(0\\) must be at least 1 frame"):
+        list(read_frames(path, 0))
+    with pytest.raises(ValueError, match="none.mp4: no such video file"):
+        list(read_frames(tmp_path / "none.mp4"))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="text.mp4: not a video"):
+        list(read_frames(tmp_path / "text.mp4"))
