@@ -134,6 +134,41 @@ def test_int8_primitives_take_symmetric_codes_of_8_bits(quantizer):
         check_npu(LayerScales("a.fc1", "linear", 8, quantizer.bits, (quantizer,), 4))
 
 
+def same_scales_in_lite(paths, quantization):
+    """Every layer with weights is a product of the graphs, by its name, with its scales and codes."""
+    products = {}
+    for path in paths:
+        graph = onnx.load(str(path)).graph
+        stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        made_by = {name: node for node in graph.node for name in node.output}
+        products.update({node.name: (node, stored, made_by) for node in graph.node
+                         if node.op_type in ("Conv", "Gemm", "MatMul")})
+    with_weights = [layer for layer in quantization.layers if layer.kind != "matmul"]
+    assert len(with_weights) > 20
+    for layer in with_weights:
+        node, stored, made_by = products[layer.name]
+        activation, weight = (made_by[name] for name in node.input[:2])
+        assert activation.op_type == weight.op_type == "DequantizeLinear"
+        assert stored[activation.input[1]] == np.float32(layer.inputs[0].ranges[0].scale)
+        quantize = made_by[weight.input[0]]
+        np.testing.assert_array_equal(stored[quantize.input[1]], layer.weight_scales)
+        shaped = layer.weight_scales.reshape((-1,) + (1,) * (layer.weight_codes.ndim - 1))
+        np.testing.assert_array_equal(np.rint(stored[quantize.input[0]] / shaped), layer.weight_codes)
+
+
+def same_scales_in_npu(graphs, quantization):
+    """Likewise of the int8 graphs: integer weights, and the factor of each channel."""
+    weights = {name: array for graph in graphs for name, array in graph.weights.items()}
+    for layer in quantization.layers:
+        if layer.kind == "matmul":
+            continue
+        name, = (name for name in weights if name.endswith(f"{layer.name}.weight_codes"))
+        np.testing.assert_array_equal(weights[name], layer.weight_codes)
+        factors = weights[name.replace(".weight_codes", ".factors")].astype(np.uint32).view(np.float32)
+        scale = np.float32(layer.inputs[0].ranges[0].scale)
+        np.testing.assert_array_equal(factors.ravel(), scale * layer.weight_scales)
+
+
 def test_an_export_for_ascend(tmp_path, pynative):
     """All formats of one network: the MindIR is the quantized network bit for bit, AMCT's convolutions are named in its
     graph, the pictures are there, and a second export may replace the first."""
@@ -167,9 +202,11 @@ def test_an_export_for_ascend(tmp_path, pynative):
     for node in graph.node:
         operands = [made_by.get(name) for name in node.input[:2]]
         assert (node.op_type == "Conv") == (operands == ["DequantizeLinear"] * 2), node.name
+    same_scales_in_lite([out / f"{name}.lite.onnx" for name in ("image_encoder", "mask_decoder_p1_n3")], quantization)
     # The int8 graph has a product for every quantized layer, and none but those kept besides.
-    nodes = [node.op for name in ("image_encoder", "mask_decoder_p1_n3")
-             for node in read_mindir(out / f"{name}.npu.mindir").nodes]
+    graphs = [read_mindir(out / f"{name}.npu.mindir") for name in ("image_encoder", "mask_decoder_p1_n3")]
+    same_scales_in_npu(graphs, quantization)
+    nodes = [node.op for graph in graphs for node in graph.nodes]
     kinds = [layer.kind for layer in quantization.layers]
     assert nodes.count("Dequant") == kinds.count("conv")
     assert nodes.count("QuantBatchMatmul") == kinds.count("linear") + kinds.count("matmul")
