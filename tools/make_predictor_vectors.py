@@ -14,11 +14,12 @@
 # ============================================================================
 """Reference masks of photographs for tests/parity: the PyTorch predictors of SAM and MobileSAM on made-up weights.
 
-    python tools/make_predictor_vectors.py --data DATA --output tests/parity [--case vit_b_1024]
+    python tools/make_predictor_vectors.py --output tests/parity [--case vit_b_1024]
 
-DATA is the curated data set, whose photographs are named by id. Needs torch and the packages segment-anything and
-mobilesam-mirror; what the tests import from here needs NumPy only. Weights are those of make_parity_vectors.py. Each
-case becomes one .npz: of every photograph and prompt the predicted IoUs and the best mask's COCO run lengths.
+The photographs are those of examples/. Needs torch and the packages segment-anything and mobilesam-mirror; what the
+tests import from here needs NumPy only. Weights are those of make_parity_vectors.py. Each case becomes one .npz: of
+every photograph and prompt the predicted IoUs, the low-resolution logits of all masks at some places, and the best
+mask's COCO run lengths.
 """
 import argparse
 import os
@@ -32,7 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.make_parity_vectors import CASES, build_reference, import_reference  # noqa: E402
 
 PACKAGES = {"tinyvit_5m_1024": "mobile_sam", "vit_b_1024": "segment_anything"}
-PHOTOGRAPHS = (139, 285, 632)  # of eval/coco_val2017; wide, high, and nearly square ones
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+PHOTOGRAPHS = ("cattle", "fruits_nuts", "stop_sign")
+LOW_RES_STEP = 331  # every so many of the flattened low-resolution logits
 
 # Prompts: name -> (points (x, y, label), box (x0, y0, x1, y1) or None, multimask_output), as shares of the sides.
 PROMPTS = {
@@ -42,9 +45,9 @@ PROMPTS = {
 }
 
 
-def photograph_path(data, image_id):
-    """The file of a photograph in the curated data set."""
-    return Path(data) / "eval" / "coco_val2017" / "images" / f"{image_id:012d}.jpg"
+def photograph_path(name):
+    """The file of a photograph."""
+    return EXAMPLES / f"{name}.jpg"
 
 
 def prompt_in_pixels(prompt, height, width):
@@ -71,8 +74,9 @@ def reference_predictor(name):
     return package.SamPredictor(sam)
 
 
-def reference_masks(name, data):
-    """{"ID.PROMPT.ious": [C] float32, "ID.PROMPT.mask": run lengths of the best mask as uint8 text} of a case."""
+def reference_masks(name):
+    """{"PHOTO.PROMPT.ious": [C] float32, "PHOTO.PROMPT.logits": every LOW_RES_STEP-th of [C, 256, 256] float32,
+    "PHOTO.PROMPT.mask": run lengths of the best mask as uint8 text} of a case."""
     import torch
     from PIL import Image
     from pycocotools import mask as coco_mask
@@ -80,28 +84,28 @@ def reference_masks(name, data):
     vectors = {}
     with torch.no_grad():
         predictor = reference_predictor(name)
-        for image_id in PHOTOGRAPHS:
-            with Image.open(photograph_path(data, image_id)) as file:
+        for photograph in PHOTOGRAPHS:
+            with Image.open(photograph_path(photograph)) as file:
                 image = np.array(file.convert("RGB"))
             predictor.set_image(image)
             for prompt_name, prompt in PROMPTS.items():
-                masks, ious, _ = predictor.predict(**prompt_in_pixels(prompt, *image.shape[:2]))
+                masks, ious, logits = predictor.predict(**prompt_in_pixels(prompt, *image.shape[:2]))
                 rle = coco_mask.encode(np.asfortranarray(masks[ious.argmax()].astype(np.uint8)))
-                vectors[f"{image_id}.{prompt_name}.ious"] = ious.astype(np.float32)
-                vectors[f"{image_id}.{prompt_name}.mask"] = np.frombuffer(rle["counts"], np.uint8)
+                vectors[f"{photograph}.{prompt_name}.ious"] = ious.astype(np.float32)
+                vectors[f"{photograph}.{prompt_name}.logits"] = logits.ravel()[::LOW_RES_STEP].astype(np.float32)
+                vectors[f"{photograph}.{prompt_name}.mask"] = np.frombuffer(rle["counts"], np.uint8)
     return vectors
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True, type=Path, help="folder of the curated data set")
     parser.add_argument("--output", required=True, type=Path, help="folder of the .npz files")
     parser.add_argument("--case", nargs="+", choices=PACKAGES, default=list(PACKAGES), help="default: all")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.case:
         unfinished = arguments.output / f"predictor_{name}.part.npz"
-        np.savez_compressed(unfinished, **reference_masks(name, arguments.data))
+        np.savez_compressed(unfinished, **reference_masks(name))
         target = arguments.output / f"predictor_{name}.npz"
         os.replace(unfinished, target)
         print(f"{target}: {target.stat().st_size} bytes")

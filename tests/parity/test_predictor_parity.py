@@ -12,9 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Equality with the PyTorch predictors on photographs at equal weights: mask IoU > 0.999, predicted IoU within 1e-4.
-
-The reference masks in this folder come from tools/make_predictor_vectors.py; the photographs are not stored here.
+"""Equality with the PyTorch predictors on photographs at equal weights: mask IoU > 0.999; predicted IoUs and
+low-resolution logits of all masks within 1e-4. The reference values come from tools/make_predictor_vectors.py.
 """
 import os
 import subprocess
@@ -31,7 +30,7 @@ from src.data.images import read_image
 from src.inference.predictor import SamPredictor
 from src.modeling.build_sam import build_sam
 from tools.make_parity_vectors import reference_weight
-from tools.make_predictor_vectors import PACKAGES, PHOTOGRAPHS, PROMPTS, photograph_path, prompt_in_pixels
+from tools.make_predictor_vectors import LOW_RES_STEP, PACKAGES, PHOTOGRAPHS, PROMPTS, photograph_path, prompt_in_pixels
 
 HERE = Path(__file__).parent
 
@@ -41,46 +40,50 @@ def mask_iou(text, other, size):
     return coco_mask.iou([{"size": size, "counts": text}], [{"size": size, "counts": other}], [0])[0, 0]
 
 
-@pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGES)
-def test_predictor_equals_the_reference_on_photographs(name, data_root):
+def test_predictor_equals_the_reference_on_photographs(name):
     expected = np.load(HERE / f"predictor_{name}.npz")
     sam = build_sam(name.rsplit("_", 1)[0], image_size=1024)
     for parameter in sam.get_parameters():
         parameter.set_data(ms.Tensor(reference_weight(torch_name(parameter.name), parameter.shape)))
     predictor = SamPredictor(sam)
-    for image_id in PHOTOGRAPHS:
-        image = read_image(photograph_path(data_root, image_id))
+    for photograph in PHOTOGRAPHS:
+        image = read_image(photograph_path(photograph))
         predictor.set_image(image)
         for prompt_name, prompt in PROMPTS.items():
-            masks, ious, _ = predictor.predict(**prompt_in_pixels(prompt, *image.shape[:2]))
-            key = f"{image_id}.{prompt_name}"
+            arguments = prompt_in_pixels(prompt, *image.shape[:2])
+            masks, ious, low_res = predictor.predict(**arguments)
+            key = f"{photograph}.{prompt_name}"
+            np.testing.assert_allclose(low_res.ravel()[::LOW_RES_STEP], expected[f"{key}.logits"], rtol=0, atol=1e-4)
             np.testing.assert_allclose(ious, expected[f"{key}.ious"], rtol=0, atol=1e-4)
             best = masks[expected[f"{key}.ious"].argmax()]
             rle = coco_mask.encode(np.asfortranarray(best, dtype=np.uint8))
             iou = mask_iou(rle["counts"], expected[f"{key}.mask"].tobytes(), best.shape)
             assert iou > 0.999, f"{key}: {iou}"
             assert 0.01 < best.mean() < 0.99  # a mask that could differ
+        logits, _, again = predictor.predict(**arguments, return_logits=True)
+        np.testing.assert_array_equal(logits > 0, masks)
+        np.testing.assert_array_equal(again, low_res)
 
 
 @pytest.mark.reference
-@pytest.mark.data
-def test_stored_masks_are_what_the_reference_gives(data_root, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGES)
+def test_stored_masks_are_what_the_reference_gives(name, tmp_path):
     # TINYSAM_REFERENCE_PYTHON: an interpreter with torch, where this one has none
     python = os.environ.get("TINYSAM_REFERENCE_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import torch, pycocotools"], capture_output=True, timeout=300).returncode:
         pytest.skip("needs torch, segment-anything and mobilesam-mirror here or in TINYSAM_REFERENCE_PYTHON")
-    name = "tinyvit_5m_1024"
-    command = [python, str(HERE.parents[1] / "tools" / "make_predictor_vectors.py"), "--data", str(data_root),
-               "--output", str(tmp_path), "--case", name]
+    command = [python, str(HERE.parents[1] / "tools" / "make_predictor_vectors.py"), "--output", str(tmp_path),
+               "--case", name]
     made = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert made.returncode == 0, made.stderr
     stored, fresh = np.load(HERE / f"predictor_{name}.npz"), np.load(tmp_path / f"predictor_{name}.npz")
     assert stored.files == fresh.files
     for key in stored.files:
-        if key.endswith(".ious"):
+        if not key.endswith(".mask"):
             np.testing.assert_allclose(fresh[key], stored[key], rtol=0, atol=2e-5)
         else:
-            size = read_image(photograph_path(data_root, int(key.split(".")[0]))).shape[:2]
+            size = read_image(photograph_path(key.split(".")[0])).shape[:2]
             assert mask_iou(fresh[key].tobytes(), stored[key].tobytes(), size) > 0.9999, key
