@@ -198,14 +198,17 @@ class Observer:
                 for operand in range(2 if product.kind == "matmul" else 1)]
         masks, ious, valid = Tensor(outputs[0]), Tensor(outputs[1]), Tensor(example.valid)
 
-        def distance(picture, point_coords):
-            embeddings = self.sam.image_encoder(picture)
+        def distance(embeddings, point_coords):
             new_masks, new_ious, _ = self.decoder(embeddings, point_coords, Tensor(example.point_labels))
             return model_distance(masks, ious, new_masks, new_ious, valid)
 
+        # First the decoder, then the encoder with the decoder's gradient: their activations are never held together.
         # Products of tokens alone have gradients only if the points have.
+        picture = Tensor(example.image)
         with self.looking(ROUNDED), rounded_weights(self.products, bits):
-            value, _ = ms.value_and_grad(distance, (0, 1))(Tensor(example.image), Tensor(example.point_coords))
+            embeddings = self.sam.image_encoder(picture)
+            value, (slope, _) = ms.value_and_grad(distance, (0, 1))(embeddings, Tensor(example.point_coords))
+            ms.grad(lambda pixels: ops.sum(self.sam.image_encoder(pixels) * slope))(picture)
         return self._samples, float(value.asnumpy())
 
     def keep_gradient(self, product, gradient):
