@@ -78,16 +78,6 @@ def open_network(arguments, config):
     return chosen[0], open_predictor(arguments.engine, *chosen, config.runtime.threads, scales=arguments.scales)
 
 
-def refuse_beside_everything(arguments, rest):
-    """ValueError where an option would be ignored."""
-    unused = [name for name in ("point", "box", "json", "all_masks") if getattr(arguments, name)]
-    if unused:
-        raise ValueError(f"--{unused[0].replace('_', '-')} does not go with --everything, which asks everywhere and "
-                         "writes a JSON beside each picture")
-    if any(option.startswith("--everything.hierarchical") for option in rest):
-        raise ValueError("--everything.hierarchical is eval.py's; here it is --hierarchical or --full-grid")
-
-
 def everything(arguments, config):
     """Segment everything on a picture, a folder or a video."""
     grid = {} if arguments.points_per_side is None else {"points_per_side": arguments.points_per_side}
@@ -108,7 +98,11 @@ def main(argv=None):
     if bool(arguments.image) == bool(arguments.video):
         raise ValueError("give one of --image and --video")
     if arguments.everything:
-        refuse_beside_everything(arguments, rest)
+        unused = [name.replace("_", "-") for name in ("point", "box", "json", "all_masks") if getattr(arguments, name)]
+        unused += [option[2:] for option in rest if option.startswith("--everything.hierarchical")]
+        if unused:
+            raise ValueError(f"--{unused[0]} does not go with --everything: its points are a grid's (--hierarchical or "
+                             "--full-grid), and each picture gets a JSON")
         return everything(arguments, config)
     if arguments.video:
         raise ValueError("--video goes with --everything; prompts need an --image")

@@ -94,9 +94,11 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
     (["--point", "-1,4"], "point (-1, 4) lies outside the image of 30 x 40 pixels"),
     (["--box", "-5,0,9,9"], "box (-5, 0, 9, 9) reaches outside the image of 30 x 40 pixels; clip it"),
     (["--everything", "--point", "3,4"],
-     "--point does not go with --everything, which asks everywhere and writes a JSON beside each picture"),
+     "--point does not go with --everything: its points are a grid's (--hierarchical or --full-grid), and each picture "
+     "gets a JSON"),
     (["--everything", "--everything.hierarchical=false"],
-     "--everything.hierarchical is eval.py's; here it is --hierarchical or --full-grid"),
+     "--everything.hierarchical=false does not go with --everything: its points are a grid's (--hierarchical or "
+     "--full-grid), and each picture gets a JSON"),
     (["--box", "9,2,3,4"], "box (9, 2, 3, 4) is inside out; give x0 < x1 and y0 < y1"),
     (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
 ])
