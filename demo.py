@@ -33,7 +33,7 @@ from pathlib import Path
 
 from src.config import load_config
 from src.data.images import read_image
-from src.export.engines import ENGINES, open_predictor
+from src.export.engines import ENGINES, is_export, open_predictor
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import prompt_records, write_json
@@ -70,7 +70,7 @@ def parse_arguments(argv=None):
 
 def open_network(arguments, config):
     """(path of the weights or of the export, predictor)."""
-    if arguments.checkpoint and Path(arguments.checkpoint).is_dir():  # an export, which says itself what it holds
+    if arguments.checkpoint and is_export(arguments.checkpoint):  # says itself what it holds
         chosen = arguments.checkpoint, None, config.model.image_size or None
     else:
         chosen = choose_checkpoint(arguments.checkpoint, config.model)

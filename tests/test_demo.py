@@ -118,6 +118,9 @@ def test_files_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, tmp_path
     code, _, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "1,2", "--checkpoint", "no.ckpt",
                        "--device", "cpu")
     assert (code, err) == (2, "demo.py: checkpoint no.ckpt does not exist; name a file of weights\n")
+    code, _, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "1,2", "--device", "cpu",
+                       "--checkpoint", str(tmp_path / "manifest.json"))  # an export, by the name
+    assert code == 2 and "no manifest.json there; give the folder of an export" in err
 
 
 def test_everything_of_a_folder(monkeypatch, capsys, tmp_path, checkpoint, photo):

@@ -38,6 +38,11 @@ DECODERS = ExportSettings().decoders
 SOURCES = Path(__file__).resolve().parent.parent  # src
 
 
+def is_export(path):
+    """Whether a path names an export, by its folder or its manifest.json; anything else is a checkpoint."""
+    return Path(path).is_dir() or Path(path).name == MANIFEST
+
+
 def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache=CACHE, say=print, scales=""):
     """A predictor for weights, whose network is made ready for inference alone, or for an export.
 
@@ -61,10 +66,10 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
     if engine == "openvino":
         require_openvino()
     path = Path(path)
-    if scales and (path.is_dir() or path.name == MANIFEST):
+    if scales and is_export(path):
         raise ValueError(f"{scales} quantizes a checkpoint, not the export {path}; export.py --quantized writes a "
                          "quantized one")
-    if path.is_dir() or path.name == MANIFEST:
+    if is_export(path):
         return ExportedPredictor(path, "mindir" if engine == "mindspore" else engine, threads)
     if engine == "mindspore":
         predictor = load_predictor(path, variant, image_size)
