@@ -16,15 +16,17 @@
 sizes, whose outlines can be seen. There the other picture keeps its layout, here each object gets a size and a place of
 its own. NumPy and OpenCV; the random state is passed in.
 """
+import itertools
+
 import cv2
 import numpy as np
 
-from src.data.records import DrawnMask, Sample, SegmentationError
+from src.data.records import MIN_VISIBLE_SHARE, DrawnMask, Sample, SegmentationError
+from src.prompts.from_masks import box_of_mask
 
 SMALLEST_SIDE, LARGEST_SIDE = 1.0 / 40.0, 0.5  # of a pasted object, as a share of the picture's longest side
 LARGEST_FACTOR = 1.5  # objects are not enlarged beyond it: they would be blurred
 FEWEST_PIXELS = 64  # of an object that is worth copying
-MIN_VISIBLE_SHARE = 0.3  # of a mask; what is covered further is not an object any more
 
 
 def paste_objects(rng, sample, donor, count):
@@ -44,48 +46,52 @@ def paste_objects(rng, sample, donor, count):
     """
     image, size = sample.image.copy(), sample.image.shape[:2]
     order = rng.permutation(len(donor.annotations))
-    draws = rng.random((count, 4))
+    objects = [_cut_out(donor.image, donor.annotations[position]) for position in order[:count]]
     pasted = []
-    for turn, (side, flip, down, across) in enumerate(draws if len(order) else ()):
-        annotation = donor.annotations[order[turn % len(order)]]
-        cutout = _cut(donor.image, annotation, side * np.log(LARGEST_SIDE / SMALLEST_SIDE), size, flip < 0.5)
+    for cutout, (side, flip, down, across) in zip(itertools.cycle(objects), rng.random((count, 4))):
         if cutout is None:
             continue
-        pixels, cover = cutout
+        longest = SMALLEST_SIDE * np.exp(side * np.log(LARGEST_SIDE / SMALLEST_SIDE)) * max(size)
+        category, *layer = cutout
+        pixels, cover = (array[:, ::-1] if flip < 0.5 else array for array in _resize(layer, longest, size))
         top, left = (int(draw * (free - own + 1)) for draw, free, own in zip((down, across), size, cover.shape))
         window = (slice(top, top + cover.shape[0]), slice(left, left + cover.shape[1]))
-        image[window] = np.rint(image[window] + cover[:, :, None] * (pixels - image[window].astype(np.float32)))
+        behind = image[window].astype(np.float32)
+        image[window] = np.rint(behind + cover[:, :, None] * (pixels - behind))
         mask = np.zeros(size, bool)
         mask[window] = cover >= 0.5
-        pasted.append((annotation.category_id, mask))
-    return Sample(sample.image_id, image, _still_seen(sample.annotations, pasted))
+        pasted.append((category, mask))
+    return Sample(sample.image_id, image, _still_seen(sample.annotations, pasted, size))
 
 
-def _cut(image, annotation, log_side, size, flip):
-    """(pixels [h, w, 3] float32, cover [h, w] float32 in 0..1) of an object at its new size, or None."""
+def _cut_out(image, annotation):
+    """(category, pixels [h, w, 3] float32, cover [h, w] float32 0/1) of an object in its box, or None."""
     try:
         mask = annotation.mask()
     except SegmentationError:
         return None
     if np.count_nonzero(mask) < FEWEST_PIXELS:
         return None
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    pixels, cover = image[box].astype(np.float32), mask[box].astype(np.float32)
-    factor = min(SMALLEST_SIDE * np.exp(log_side) * max(size) / max(cover.shape), LARGEST_FACTOR)
-    factor = min(factor, *(limit / side for limit, side in zip(size, cover.shape)))
-    new_size = tuple(max(1, int(side * factor)) for side in cover.shape)
+    left, top, right, bottom = box_of_mask(mask).astype(int)
+    box = slice(top, bottom), slice(left, right)
+    return annotation.category_id, image[box].astype(np.float32), mask[box].astype(np.float32)
+
+
+def _resize(layer, longest, size):
+    """(pixels, cover) of an object at `longest` pixels, or what LARGEST_FACTOR and the picture's size (h, w) allow."""
+    shape = layer[1].shape
+    factor = min(longest / max(shape), LARGEST_FACTOR, *(limit / side for limit, side in zip(size, shape)))
+    height, width = (max(1, int(side * factor)) for side in shape)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    pixels, cover = (cv2.resize(array, new_size[::-1], interpolation=how) for array in (pixels, cover))
-    return (pixels[:, ::-1], cover[:, ::-1]) if flip else (pixels, cover)
+    return [cv2.resize(array, (width, height), interpolation=how) for array in layer]
 
 
-def _still_seen(annotations, pasted):
+def _still_seen(annotations, pasted, size):
     """The annotations without what the pasted (category, mask) cover, and theirs."""
-    seen, covered = [], np.zeros_like(pasted[0][1]) if pasted else None
+    seen, covered = [], np.zeros(size, bool)
     for category, mask in reversed(pasted):
         _keep(seen, category, mask, covered)
-        covered = covered | mask
+        covered |= mask
     seen.reverse()
     kept = []
     for annotation in annotations:
@@ -94,7 +100,7 @@ def _still_seen(annotations, pasted):
         except SegmentationError:
             kept.append(annotation)  # whoever reads it reports it
             continue
-        _keep(kept, annotation.category_id, mask, np.zeros_like(mask) if covered is None else covered)
+        _keep(kept, annotation.category_id, mask, covered)
     return kept + seen
 
 

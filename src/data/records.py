@@ -25,6 +25,8 @@ from typing import Any, Optional, Sequence, Tuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
+MIN_VISIBLE_SHARE = 0.3  # of a mask that others cover in part; less is not an object any more
+
 
 class SegmentationError(ValueError):
     """A segmentation that does not describe a mask of its picture; the message is one line."""

@@ -26,10 +26,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.records import DrawnMask, Sample, SkipLog, encode_mask
+from src.data.records import MIN_VISIBLE_SHARE, DrawnMask, Sample, SkipLog, encode_mask
 
 SHAPES = ("ellipse", "polygon", "ring", "rectangle")  # category ids 1..4
-MIN_VISIBLE_SHARE = 0.3  # of a shape; less is not an object any more
 MIN_PIXELS = 24
 SUBPIXEL_BITS = 4  # cv2 takes coordinates in sixteenths of a pixel
 

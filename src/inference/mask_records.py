@@ -111,12 +111,12 @@ def prompt_records(masks, ious, boxes=None, points=None, labels=None, every_cand
         list of `mask_record` with `object`, `candidate` (from 0) and `best`.
     """
     records = []
-    for index, best in enumerate(ious.argmax(axis=1)):
-        for candidate in range(masks.shape[1]) if every_candidate else [int(best)]:
+    for index, best in enumerate(ious.argmax(axis=1).tolist()):
+        for candidate in range(masks.shape[1]) if every_candidate else [best]:
             record = mask_record(masks[index, candidate], ious[index, candidate],
                                  None if points is None else points[0], None if points is None else labels[0],
                                  None if boxes is None else boxes[index])
-            records.append({**record, "object": index, "candidate": candidate, "best": candidate == int(best)})
+            records.append({**record, "object": index, "candidate": candidate, "best": candidate == best})
     return records
 
 
