@@ -95,6 +95,36 @@ def arrays():
 OUTPUTS = ("conv", "depthwise", "linear", "narrow", "long", "scores", "mix")
 
 
+class QdqGraph:
+    """An ONNX graph with QuantizeLinear and DequantizeLinear, to be compared with the layers of scales.json."""
+
+    def __init__(self, graph, to_array):
+        self.nodes = list(graph.node)
+        self.stored = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+        self.made_by = {name: node for node in graph.node for name in node.output}
+
+    def check(self, layer, integer_weights):
+        """The product of a layer with weights has its scales, zero points and codes."""
+        product, = (node for node in self.nodes if node.name == layer.name)
+        assert product.op_type == {"conv": "Conv", "linear": "Gemm"}[layer.kind]
+        activation, weight = (self.made_by[name] for name in product.input)
+        (scale, low, _), = layer.inputs[0].ranges
+        assert activation.op_type == weight.op_type == "DequantizeLinear"
+        zero = self.stored[activation.input[2]]
+        assert self.stored[activation.input[1]] == np.float32(scale)
+        assert (zero.dtype, zero) == ((np.int8, 0) if low in (-128, -32) else (np.uint8, -low))
+        np.testing.assert_array_equal(self.stored[weight.input[1]], layer.weight_scales)
+        assert weight.attribute[0].i == 0 and not self.stored[weight.input[2]].any()
+        if integer_weights:
+            np.testing.assert_array_equal(self.stored[weight.input[0]], layer.weight_codes)
+            assert self.stored[weight.input[0]].dtype == np.int8
+        else:  # float32 of the same values, whose codes are found again
+            quantize = self.made_by[weight.input[0]]
+            assert quantize.op_type == "QuantizeLinear" and list(quantize.input[1:]) == list(weight.input[1:])
+            shaped = layer.weight_scales.reshape((-1,) + (1,) * (layer.weight_codes.ndim - 1))
+            np.testing.assert_array_equal(np.rint(self.stored[quantize.input[0]] / shaped), layer.weight_codes)
+
+
 def write_products(path):
     """The MindIR of `Products`."""
     specs = tuple(TensorSpec(f"x{place}", array.shape, "float32") for place, array in enumerate(arrays()))

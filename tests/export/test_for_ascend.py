@@ -31,7 +31,7 @@ from src.quantization.cells import quantize_network
 from src.quantization.npu_cells import NpuConv2d, NpuLinear, NpuMatMul, check_npu
 from src.quantization.scales_file import write_scales
 from src.quantization.spec import CodeRange, LayerScales, Quantizer, signed_range
-from tests.export.quantized_products import SHA, between, layers, quantization_of_small_sam
+from tests.export.quantized_products import SHA, QdqGraph, between, layers, quantization_of_small_sam
 from tests.quantization.conftest import SIDE, small_sam
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
@@ -135,25 +135,13 @@ def test_int8_primitives_take_symmetric_codes_of_8_bits(quantizer):
 
 
 def same_scales_in_lite(paths, quantization):
-    """Every layer with weights is a product of the graphs, by its name, with its scales and codes."""
-    products = {}
-    for path in paths:
-        graph = onnx.load(str(path)).graph
-        stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        made_by = {name: node for node in graph.node for name in node.output}
-        products.update({node.name: (node, stored, made_by) for node in graph.node
-                         if node.op_type in ("Conv", "Gemm", "MatMul")})
+    """Every layer with weights is a product of one of the graphs, by its name, with its scales and codes."""
+    graphs = [QdqGraph(onnx.load(str(path)).graph, onnx.numpy_helper.to_array) for path in paths]
     with_weights = [layer for layer in quantization.layers if layer.kind != "matmul"]
     assert len(with_weights) > 20
     for layer in with_weights:
-        node, stored, made_by = products[layer.name]
-        activation, weight = (made_by[name] for name in node.input[:2])
-        assert activation.op_type == weight.op_type == "DequantizeLinear"
-        assert stored[activation.input[1]] == np.float32(layer.inputs[0].ranges[0].scale)
-        quantize = made_by[weight.input[0]]
-        np.testing.assert_array_equal(stored[quantize.input[1]], layer.weight_scales)
-        shaped = layer.weight_scales.reshape((-1,) + (1,) * (layer.weight_codes.ndim - 1))
-        np.testing.assert_array_equal(np.rint(stored[quantize.input[0]] / shaped), layer.weight_codes)
+        graph, = (graph for graph in graphs if any(node.name == layer.name for node in graph.nodes))
+        graph.check(layer, integer_weights=False)
 
 
 def same_scales_in_npu(graphs, quantization):

@@ -28,7 +28,7 @@ from src.export.onnx_graph import convert_mindir, require_onnx, write_onnx
 from src.export.qdq import QdqBuilder, check_integer
 from src.quantization.scales_file import write_scales
 from src.quantization.spec import CodeRange, LayerScales, Quantizer
-from tests.export.quantized_products import OUTPUTS, Products, arrays, quantization, write_products
+from tests.export.quantized_products import OUTPUTS, Products, QdqGraph, arrays, quantization, write_products
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
 
@@ -64,30 +64,12 @@ def test_values_are_those_of_the_integer_cells(mindir, wanted, tmp_path, integer
 @pytest.mark.parametrize("integer_weights", [True, False])
 def test_parsed_back_the_graph_holds_the_scales_and_codes(mindir, integer_weights):
     model = converted(mindir, integer_weights)
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    made_by = {name: node for node in model.graph.node for name in node.output}
+    graph = QdqGraph(model.graph, onnx.numpy_helper.to_array)
     for layer in quantization().layers:
         if layer.kind == "matmul":
             continue
-        product, = (node for node in model.graph.node if node.name == layer.name)
-        assert product.op_type == {"conv": "Conv", "linear": "Gemm"}[layer.kind]
-        activation, weight = (made_by[name] for name in product.input)
-        (scale, low, _), = layer.inputs[0].ranges
-        assert activation.op_type == weight.op_type == "DequantizeLinear"
-        zero = stored[activation.input[2]]
-        assert stored[activation.input[1]] == np.float32(scale)
-        assert (zero.dtype, zero) == ((np.int8, 0) if low in (-128, -32) else (np.uint8, -low))
-        np.testing.assert_array_equal(stored[weight.input[1]], layer.weight_scales)
-        assert weight.attribute[0].i == 0 and not stored[weight.input[2]].any()
-        if integer_weights:
-            np.testing.assert_array_equal(stored[weight.input[0]], layer.weight_codes)
-            assert stored[weight.input[0]].dtype == np.int8
-        else:  # float32 of the same values, whose codes are found again
-            quantize = made_by[weight.input[0]]
-            assert quantize.op_type == "QuantizeLinear" and list(quantize.input[1:]) == list(weight.input[1:])
-            shaped = layer.weight_scales.reshape((-1,) + (1,) * (layer.weight_codes.ndim - 1))
-            np.testing.assert_array_equal(np.rint(stored[quantize.input[0]] / shaped), layer.weight_codes)
-        bias, = (stored[name] for name in stored if name == f"{layer.name}.bias")
+        graph.check(layer, integer_weights)
+        bias, = (graph.stored[name] for name in graph.stored if name == f"{layer.name}.bias")
         np.testing.assert_array_equal(bias.ravel(), layer.bias)
 
 

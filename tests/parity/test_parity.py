@@ -35,6 +35,8 @@ HERE = Path(__file__).parent
 TOLERANCE = 1e-4
 NUM_SLOTS = 3
 SLOW = ("tinyvit_5m_1024", "vit_b_1024")
+every_case = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])
 
 
 def network(name):
@@ -83,7 +85,7 @@ def decode(decoder, case, image_embeddings, with_mask):
     return masks.asnumpy().reshape(case.batch, len(chosen), 4, -1), ious.asnumpy(), chosen
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])
+@every_case
 def test_equals_the_reference(name, mode):
     case = CASES[name]
     expected = np.load(HERE / f"{name}.npz")
@@ -100,7 +102,7 @@ def test_equals_the_reference(name, mode):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])
+@every_case
 def test_stored_vectors_are_what_the_reference_gives(name, tmp_path):
     # TINYSAM_REFERENCE_PYTHON: an interpreter with torch, where this one has none
     python = os.environ.get("TINYSAM_REFERENCE_PYTHON", sys.executable)
