@@ -145,6 +145,7 @@ class EvalConfig:
     results: str
     max_detections: int = _at_least(1)
     metric: str = _one_of("coco", "lvis")
+    mask_choice: str = _one_of("confident", "single")
     max_points: int = _at_least(1)
     first_mask: str = _one_of("confident", "oracle", "single")
     feed_mask: bool

@@ -28,7 +28,7 @@ from src.inference.mask_records import coco_result, encode_masks
 
 BOXES_AT_ONCE = 64  # whose low-resolution masks are held, 50 MB at 1024 px; a multiple of the predictor's batches
 
-def segment_boxes(predictor, image, prompts, prompt_batch):
+def segment_boxes(predictor, image, prompts, prompt_batch, mask_choice="confident"):
     """Masks of one image's boxes.
 
     Args:
@@ -36,6 +36,8 @@ def segment_boxes(predictor, image, prompts, prompt_batch):
         image: [H, W, 3] uint8 RGB.
         prompts: BoxPrompts of the image.
         prompt_batch: boxes decoded together.
+        mask_choice: "confident", the mask of the highest predicted IoU of three, or "single", the one mask that the
+            network gives for prompts without ambiguity.
 
     Returns:
         segmentations (compressed RLE) and predicted IoUs, one per box, and seconds {"encode", "decode", "post"}: image
@@ -49,7 +51,8 @@ def segment_boxes(predictor, image, prompts, prompt_batch):
     for first in range(0, len(prompts), BOXES_AT_ONCE):
         start = time.perf_counter()
         boxes = np.array([prompt.box for prompt in prompts[first:first + BOXES_AT_ONCE]])
-        low_res_masks, iou_predictions = predictor.predict_low_res(boxes=boxes, prompt_batch=prompt_batch)
+        low_res_masks, iou_predictions = predictor.predict_low_res(boxes=boxes, prompt_batch=prompt_batch,
+                                                                   multimask_output=mask_choice != "single")
         decoded = time.perf_counter()
         rows, best = np.arange(len(boxes)), iou_predictions.argmax(axis=1)
         for low_res_mask in low_res_masks[rows, best]:  # one at a time: masks of a large image would fill the memory
@@ -61,7 +64,7 @@ def segment_boxes(predictor, image, prompts, prompt_batch):
 
 
 def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_batch=16, max_detections=100,
-                   metric=average_precision):
+                   metric=average_precision, mask_choice="confident"):
     """Segment all boxes and score the masks.
 
     Args:
@@ -74,6 +77,7 @@ def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_bat
         prompt_batch: boxes decoded together.
         max_detections: for AP.
         metric: the AP; a function of (image_ids, labels, results, max_detections) that returns a dict of scores.
+        mask_choice: as in `segment_boxes`.
 
     Returns:
         (scores, results): scores as in `score_masks`; results, the COCO results dicts of all masks.
@@ -84,7 +88,8 @@ def evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, prompt_bat
     def evaluate_image(image_id, image):
         if not prompts[image_id]:
             return {"masks": [], "seconds": None}
-        segmentations, ious, seconds = segment_boxes(predictor, image, prompts[image_id], prompt_batch)
+        segmentations, ious, seconds = segment_boxes(predictor, image, prompts[image_id], prompt_batch,
+                                                     mask_choice)
         masks = [{"category_id": prompt.category_id, "annotation_id": prompt.annotation_id, "box": list(prompt.box),
                   "score": prompt.score, "predicted_iou": iou, "segmentation": segmentation}
                  for prompt, segmentation, iou in zip(prompts[image_id], segmentations, ious)]

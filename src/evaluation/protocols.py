@@ -38,6 +38,7 @@ from src.inference.everything import EverythingGenerator
 from src.inference.mask_records import write_json
 
 GROUND_TRUTH = "ground_truth"
+MASK_CHOICES = {"confident": "highest predicted IoU of three masks", "single": "the single mask"}
 MODES = {"full": {"hierarchical": False}, "hierarchical": {"hierarchical": True},
          "full_plain": {"hierarchical": False, "fast": False}}
 
@@ -64,15 +65,17 @@ class BoxProtocol:
                          if detections else ground_truth_boxes(labels, dataset, skipped))
         self.settings = {"boxes": "detections" if detections else GROUND_TRUTH,
                          "boxes_sha256": file_sha256(section.boxes) if detections else None,
-                         "max_detections": section.max_detections, "prompt_batch": section.prompt_batch}
+                         "max_detections": section.max_detections, "prompt_batch": section.prompt_batch,
+                         "mask_choice": section.mask_choice}
 
     def evaluate(self, predictor, log):
         dataset, _, labels, skipped = self.inputs
         scores, self._results = evaluate_boxes(predictor, dataset, self._prompts, labels, log, skipped,
-                                               self.section.prompt_batch, self.section.max_detections, self._metric)
+                                               self.section.prompt_batch, self.section.max_detections, self._metric,
+                                               self.section.mask_choice)
         ground_truth = self.section.boxes == GROUND_TRUTH
         return {**scores, "metric": self.section.metric, "boxes_from": self.section.boxes,
-                "mask_choice": "highest predicted IoU of three masks",
+                "mask_choice": MASK_CHOICES[self.section.mask_choice],
                 "mask_score": "predicted IoU" if ground_truth else "the detection's score"}
 
     def rows(self, scores):

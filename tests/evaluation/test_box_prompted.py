@@ -51,7 +51,8 @@ def drawn_ellipse(box, height, width):
 
 
 class Drawing:
-    """Stands in for a SamPredictor: `draw` gives its best mask, the other two candidates are empty."""
+    """Stands in for a SamPredictor: `draw` gives its best mask of three, the other two are empty; the single mask is what
+    `draw` gives without its first row."""
 
     def __init__(self, draw=filled_box):
         self.draw, self.images = draw, 0
@@ -63,7 +64,11 @@ class Drawing:
     def wait(self):
         pass
 
-    def predict_low_res(self, boxes, prompt_batch):
+    def predict_low_res(self, boxes, prompt_batch, multimask_output):
+        if not multimask_output:
+            masks = np.array([self.draw(box, *self.size) for box in boxes], np.int8)
+            masks[np.arange(len(boxes)), masks.any(axis=2).argmax(axis=1)] = 0
+            return masks[:, None], np.full((len(boxes), 1), 0.4, np.float32)
         masks = np.zeros((len(boxes), 3, *self.size), np.int8)
         masks[:, 1] = [self.draw(box, *self.size) for box in boxes]
         return masks, np.tile(np.array([0.2, 0.7, 0.1], np.float32), (len(boxes), 1))
@@ -92,13 +97,13 @@ def annotations_path(tmp_path):
     return path
 
 
-def evaluate(predictor, path, log_path, boxes=None):
+def evaluate(predictor, path, log_path, boxes=None, **options):
     dataset, skipped = CocoDataset([path], only_usable=False), SkipLog()
     labels = read_labels(path, dataset, dataset.image_ids, skipped)
     prompts = (ground_truth_boxes(labels, dataset, skipped) if boxes is None
                else detected_boxes(boxes, dataset, dataset.image_ids, 100, skipped))
     with ResultsLog(log_path, {}) as log:
-        scores, results = evaluate_boxes(predictor, dataset, prompts, labels, log, skipped)
+        scores, results = evaluate_boxes(predictor, dataset, prompts, labels, log, skipped, **options)
     return scores, results, skipped
 
 
@@ -113,6 +118,13 @@ def test_scores_by_hand(annotations_path, tmp_path):
     for phase in ("encode", "decode", "post"):
         assert 0 < scores["seconds_per_image"][phase]["median"] < 5
     assert not skipped
+
+
+def test_the_single_mask_instead_of_the_most_confident(annotations_path, tmp_path):
+    """It lacks one of ten rows: 90 of 100 pixels twice, 90 of 100 + 110 once (100 pixels are the label's)."""
+    scores, results, _ = evaluate(Drawing(), annotations_path, tmp_path / "log", mask_choice="single")
+    assert scores["mean_iou"] == pytest.approx((0.9 + 90 / 190 + 0.9) / 3)
+    assert [result["score"] for result in results] == [pytest.approx(0.4)] * 3
 
 
 def test_detections_keep_their_score_and_have_no_mean_iou(annotations_path, tmp_path):
@@ -173,9 +185,9 @@ def test_many_boxes_are_decoded_in_parts():
     class Counting(Drawing):
         parts = []
 
-        def predict_low_res(self, boxes, prompt_batch):
+        def predict_low_res(self, boxes, prompt_batch, multimask_output):
             self.parts.append(len(boxes))
-            masks, ious = super().predict_low_res(boxes, prompt_batch)
+            masks, ious = super().predict_low_res(boxes, prompt_batch, multimask_output)
             ious[:, 1] = 0.5 + boxes[:, 2] / 1000
             return masks, ious
 

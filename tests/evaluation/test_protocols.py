@@ -62,7 +62,7 @@ def section(path, **changes):
     """The section `eval` of the configuration."""
     return SimpleNamespace(**{
         "annotations": str(path), "boxes": "ground_truth", "metric": "coco", "max_detections": 100, "max_points": 2,
-        "first_mask": "confident", "feed_mask": False, "modes": ("full", "hierarchical"),
+        "mask_choice": "confident", "first_mask": "confident", "feed_mask": False, "modes": ("full", "hierarchical"),
         "annotators": "together", "prompt_batch": 4, **changes})
 
 
@@ -100,7 +100,7 @@ def test_box_protocol_prints_what_the_score_rests_on(annotations_path, inputs, t
     protocol = BoxProtocol(section(annotations_path, boxes=str(boxes)), inputs)
     digest = file_sha256(boxes)
     assert protocol.settings == {"boxes": "detections", "boxes_sha256": digest, "max_detections": 100,
-                                 "prompt_batch": 4}
+                                 "prompt_batch": 4, "mask_choice": "confident"}
     scores, rows, (written,) = run(protocol, Filler(), tmp_path / "out")
     assert rows["boxes"] == [f"{boxes} (sha256 {digest[:12]})"]
     assert rows["mask choice"] == ["highest predicted IoU of three masks"]
