@@ -51,8 +51,8 @@ def drawn_ellipse(box, height, width):
 
 
 class Drawing:
-    """Stands in for a SamPredictor: `draw` gives its best mask of three, the other two are empty; the single mask is what
-    `draw` gives without its first row."""
+    """Stands in for a SamPredictor: `draw` gives its best mask of three, the other two are empty; the single mask is
+    what `draw` gives without its first row."""
 
     def __init__(self, draw=filled_box):
         self.draw, self.images = draw, 0
