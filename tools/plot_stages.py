@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from matplotlib import colormaps  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from src.checkpoint import write_atomically  # noqa: E402
@@ -102,17 +103,19 @@ def write_csv(points, path):
 
 def plot(points, path):
     """A panel for each curve of DRAWN, a colour for each stage."""
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     panels = figure.subplots(len(DRAWN), 1, sharex=True)
+    names = list(dict.fromkeys(point["stage"] for point in points))
     for axes, (column, label) in zip(panels, DRAWN.items()):
-        for name in dict.fromkeys(point["stage"] for point in points):
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)
+        for name in names:
             drawn = [(point["step"], point[column]) for point in points if point["stage"] == name and column in point]
-            if drawn:
-                axes.plot(*zip(*drawn), marker=".", label=name)
+            steps, values = zip(*drawn) if drawn else ((), ())  # an empty curve keeps the colours of both panels alike
+            axes.plot(steps, values, marker=".", label=name)
         axes.set(ylabel=label, ylim=(0, None))
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("step, all stages")
-    panels[0].legend(fontsize="small", ncols=2)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     write_atomically(path, ".png", lambda part: figure.savefig(part, dpi=90))
 
 
