@@ -74,11 +74,6 @@ def model(tmp_path_factory):
     return folder
 
 
-def iou(rle, mask):
-    found = decode_mask(rle)
-    return (found & mask).sum() / max(1, (found | mask).sum())
-
-
 def compare_prompts(lite, model, photo, prompts):
     """Every prompt (points, box) once in C++ and once in Python."""
     predictor = load_predictor(model / "nano.ckpt")
@@ -92,7 +87,9 @@ def compare_prompts(lite, model, photo, prompts):
         masks, ious, _ = predictor.predict([point[:2] for point in points] or None,
                                            [point[2] for point in points] or None, box)
         assert result["score"] == pytest.approx(ious.max(), abs=5e-4)  # Lite's exp is coarser; seen: 1.1e-4
-        assert iou(result["segmentation"], masks[ious.argmax()]) > 0.995
+        wanted = masks[ious.argmax()]
+        differing = np.count_nonzero(decode_mask(result["segmentation"]) ^ wanted)
+        assert differing <= max(2, 0.005 * np.count_nonzero(wanted))  # a click's mask may have 80 pixels in all
 
 
 def test_masks_are_pythons(lite, model):
