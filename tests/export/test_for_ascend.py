@@ -202,7 +202,8 @@ def test_an_export_for_ascend(tmp_path, pynative):
     with pytest.raises(ValueError, match="was made from the checkpoint with SHA-256 5a5a"):
         export_model(small_sam(), out, settings, {"name": "other.ckpt", "sha256": "0" * 64}, {})
     six = dataclasses.replace(quantization, layers=tuple(
-        dataclasses.replace(layer, inputs=(Quantizer("uniform", 6, (signed_range(0.1, 6),)),) * len(layer.inputs))
+        dataclasses.replace(layer, activation_bits=6,
+                            inputs=(Quantizer("uniform", 6, (signed_range(0.1, 6),)),) * len(layer.inputs))
         for layer in quantization.layers))
     with pytest.raises(ValueError, match="has an operand that is not symmetric int8"):
         check_export(settings._replace(scales=str(write_scales(tmp_path / "six.json", six)[0])), out, "CPU")
