@@ -130,6 +130,11 @@ class Quantizer(NamedTuple):
         return quantizer
 
 
+def largest_code(quantizer):
+    """No code of a quantizer is larger in size."""
+    return max(max(-r.low, r.high) for r in quantizer.ranges)
+
+
 def largest_sum(quantizer, reduction, after_softmax=False):
     """No sum of `reduction` codes of a quantizer is larger in size. Behind a softmax values add up to 1, and a code
     that is not 0 stands for at least half of its scale."""
