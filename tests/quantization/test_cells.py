@@ -118,6 +118,19 @@ def test_sums_beyond_2_24_are_cut_in_halves(pynative):
         QuantizedMatMul(LayerScales("attn.scores", "matmul", 0, 8, (SIGNED, SIGNED), 4096), ops.BatchMatMul())
 
 
+def test_a_convolution_in_groups_is_not_cut():
+    """Halves of its channels would be read by the wrong groups: 2 groups of 1200 channels by 127 * 127 pass 2^24."""
+    spec = layer("conv", (4, 1200, 1, 1), SIGNED)
+    spec.weight_codes[:] = 127
+    conv = nn.Conv2d(2400, 4, 1, group=2)
+    with pytest.raises(ValueError, match="layer: sums of 1200 products pass 2.24, .* and a convolution in 2 groups can"
+                                         "not be cut in halves; give it fewer bits, or float: quantize.wider=.layer. with"):
+        QuantizedConv2d(spec, conv.conv2d)
+    assert QuantizedConv2d(spec, nn.Conv2d(1200, 4, 1).conv2d).half == 600
+    spec.weight_codes[:] = 3
+    assert QuantizedConv2d(spec, conv.conv2d).half == 0
+
+
 def test_log2_cell_is_near_its_simulation(pynative):
     log2 = Quantizer("log2", 6, (CodeRange(1.0, 0, 63),))
     spec = LayerScales("attn.mix", "matmul", 0, 6, (log2, SIGNED), 12)
