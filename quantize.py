@@ -33,10 +33,11 @@ from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.loader import first_pictures
 from src.inference.predictor import choose_checkpoint, load_predictor
-from src.quantization.calibrate import Calibration, Example, QuantizeSettings
+from src.quantization.calibrate import Calibration, Example
 from src.quantization.cost import cost_rows
 from src.quantization.scales_file import write_scales
 from src.quantization.sensitivity import propose_wider, sensitivity_rows
+from src.quantization.settings import QuantizeSettings
 from src.runtime import init_runtime
 
 NOT_SETTINGS = ("checkpoint", "output_dir", "images", "prompts", "sensitivity_images")

@@ -124,7 +124,7 @@ def test_a_convolution_in_groups_is_not_cut():
     spec.weight_codes[:] = 127
     conv = nn.Conv2d(2400, 4, 1, group=2)
     with pytest.raises(ValueError, match="layer: sums of 1200 products pass 2.24, .* and a convolution in 2 groups can"
-                                         "not be cut in halves; give it fewer bits, or float: quantize.wider=.layer. with"):
+                                         "not be cut in halves; give it fewer bits, or float: quantize.wider=.layer."):
         QuantizedConv2d(spec, conv.conv2d)
     assert QuantizedConv2d(spec, nn.Conv2d(1200, 4, 1).conv2d).half == 600
     spec.weight_codes[:] = 3

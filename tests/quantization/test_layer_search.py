@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from src.quantization.calibrate import QuantizeSettings
 from src.quantization.layer_search import LayerSearch
 from src.quantization.observe import Statistics
 from src.quantization.products import Product, reduction_of
+from src.quantization.settings import QuantizeSettings
 
 RNG = np.random.default_rng(5)
 

@@ -24,12 +24,13 @@ from mindspore import Tensor
 
 from src.config import load_config
 from src.modeling.sam import PromptDecoder
-from src.quantization.calibrate import Calibration, QuantizeSettings
+from src.quantization.calibrate import Calibration
 from src.quantization.cells import quantize_network
 from src.quantization.cost import quantized_cost
 from src.quantization.losses import model_distance
 from src.quantization.scales_file import read_scales, write_scales
 from src.quantization.sensitivity import propose_wider, sensitivity_rows
+from src.quantization.settings import QuantizeSettings
 from tests.quantization.conftest import small_examples, small_sam
 
 ROOT = Path(__file__).resolve().parent.parent.parent

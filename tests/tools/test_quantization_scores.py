@@ -22,9 +22,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from src.config import load_config
-from src.quantization.calibrate import QuantizeSettings
 from src.quantization.scales_file import write_scales
 from src.quantization.sensitivity import sensitivity_rows
+from src.quantization.settings import QuantizeSettings
 from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
 from tools import quantization_scores
 from tools.quantization_scores import BASES, ROWS, SCORES, SIX, main, markdown, wider_layers
