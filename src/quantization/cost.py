@@ -60,7 +60,8 @@ def cost_rows(quantization, parameter_bytes):
     """Lines of the table that quantize.py writes (Markdown); arguments as `quantized_cost`."""
     quantized = quantized_cost(quantization, parameter_bytes)
     float_ = float_cost(parameter_bytes, quantized.macs)
-    title = f"W{quantization.weight_bits}A{quantization.activation_bits}, {quantization.preset}"
+    bits = f"W{quantization.weight_bits}A{quantization.activation_bits}"
+    title = f"{bits}, {quantization.preset}{quantization.simulation()}"
     lines = ["| model | MiB | MACs, G | MACs by the paper's rule, G | bit operations, T | quantized MACs |",
              "|---|---|---|---|---|---|"]
     for name, cost in (("float32", float_), (title, quantized)):

@@ -213,6 +213,11 @@ class Quantization:
     parameters: Dict[str, np.ndarray] = field(default_factory=dict)
     settings: Dict[str, Any] = field(default_factory=dict)
 
+    def simulation(self):
+        """", ..." for records of a network with products that are simulated in float, such as log2's; "" otherwise."""
+        kinds = {quantizer.kind for layer in self.layers for quantizer in layer.inputs}
+        return ", simulation only (log2 softmax)" if "log2" in kinds else ""
+
     def arrays(self):
         """What the file of codes holds: {layer.weight_codes, layer.bias, parameter:name} -> array."""
         arrays = {f"parameter:{name}": np.asarray(value, np.float32) for name, value in self.parameters.items()}

@@ -19,6 +19,9 @@ import json
 import numpy as np
 import pytest
 
+from src.checkpoint.file_hash import file_sha256
+from src.quantization.cost import cost_rows
+from src.quantization.load import describe_scales
 from src.quantization.scales_file import read_scales, write_scales
 from src.quantization.spec import (
     CodeRange,
@@ -164,6 +167,19 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, quantization, edit, mess
     with pytest.raises(ValueError) as caught:
         read_scales(path)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_log2_is_labelled_a_simulation(tmp_path, quantization):
+    """In records and in the table of the cost, of networks that have it alone."""
+    log2 = Quantizer("log2", 8, (CodeRange(1.0, 0, 255),))
+    pair = quantization.layers[1]
+    layers = {"": quantization.layers, ", simulation only (log2 softmax)": (
+        quantization.layers[0], dataclasses.replace(pair, inputs=(log2, pair.inputs[1])))}
+    for label, of_label in layers.items():
+        labelled = dataclasses.replace(quantization, layers=of_label)
+        path, _ = write_scales(tmp_path / "scales.json", labelled)
+        assert describe_scales(path) == f"w4a8 paper, scales sha256 {file_sha256(path)}{label}"
+        assert cost_rows(labelled, 100)[-1].startswith(f"| W4A8, paper{label} |")
 
 
 @pytest.mark.parametrize("bits, code", [(6, 32), (6, -33), (8, None), (4, 8)])
