@@ -182,7 +182,7 @@ def quantize_network(sam, quantization, checkpoint_sha256, source="scales"):
     fold_network(sam)
     products = {product.name: product for product in find_products(sam)}
     check_coverage(products.values(), [layer.name for layer in quantization.layers], quantization.kept, source)
-    _set_parameters(sam, quantization.parameters, source)
+    set_parameters(sam, quantization.parameters, source)
     for layer in quantization.layers:
         product = products[layer.name]
         if layer.kind != product.kind or (layer.kind != "matmul"
@@ -193,7 +193,8 @@ def quantize_network(sam, quantization, checkpoint_sha256, source="scales"):
     return sam.set_train(False)
 
 
-def _set_parameters(sam, values, source):
+def set_parameters(sam, values, source):
+    """Give parameters of a network {name: array}; ValueError, which begins with `source`, for one that it lacks."""
     parameters = dict(sam.parameters_and_names())
     for name, value in values.items():
         if name not in parameters or tuple(parameters[name].shape) != value.shape:
