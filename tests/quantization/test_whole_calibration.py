@@ -99,6 +99,24 @@ def test_every_product_is_listed_and_8_bits_are_near_the_float_network(eight, tm
     assert same(read_scales(write_scales(tmp_path / "scales.json", quantization)[0]), quantization)
 
 
+@pytest.mark.parametrize("change, message", [
+    ({"variant": "nano"}, "s.json is for nano at 64 px, the network is small at 64 px"),
+    ({"image_size": 128}, "s.json is for small at 128 px, the network is small at 64 px"),
+    ({"checkpoint_sha256": "0" * 64}, "s.json was made from the checkpoint with SHA-256 000000000000.., this one"),
+    ({"parameters": {"image_encoder.norm": np.zeros(3, np.float32)}},
+     r"s.json: parameter image_encoder.norm .3. is not one of the network")])
+def test_scales_of_another_network_are_refused(eight, pynative, change, message):
+    with pytest.raises(ValueError, match=message):
+        quantize_network(small_sam(), dataclasses.replace(eight[1], **change), SHA, "s.json")
+
+
+def test_a_layer_of_another_shape_is_refused(eight, pynative):
+    first, *others = eight[1].layers
+    narrow = dataclasses.replace(first, weight_codes=first.weight_codes[:, :1])
+    with pytest.raises(ValueError, match=f"s.json: {first.name} is a conv of another shape than the network's"):
+        quantize_network(small_sam(), dataclasses.replace(eight[1], layers=(narrow, *others)), SHA, "s.json")
+
+
 def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):
     """A layer whose codes are all 0 loses more than any other, and comes first in the proposal."""
     made, quantization, _ = eight
