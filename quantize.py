@@ -71,7 +71,6 @@ def main(argv=None):
     init_runtime(config.runtime)
     chosen = choose_checkpoint(section.checkpoint, config.model)
     sam = load_predictor(*chosen).sam
-    parameter_bytes = sum(parameter.nbytes for parameter in sam.get_parameters())
     pictures = first_pictures(config.data, sam.image_size, section.images, section.prompts, config.runtime.seed)
     examples = [Example(*(batch[name] for name in ("images", "point_coords", "point_labels", "mask_valid")))
                 for batch in pictures]
@@ -86,7 +85,7 @@ def main(argv=None):
     finally:
         bars.close()
     calibration.remove_steps()
-    lines = [*cost_rows(quantization, parameter_bytes), *sensitivity_rows(losses)]
+    lines = [*cost_rows(quantization), *sensitivity_rows(losses)]
     write_atomically(folder / "cost.md", ".md", lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     print("\n".join(lines))
     print(f"{len(quantization.layers)} products quantized, {len(quantization.kept)} float, "

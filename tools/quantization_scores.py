@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm  # noqa: E402
 
-from src.checkpoint import read_weights, write_atomically  # noqa: E402
+from src.checkpoint import write_atomically  # noqa: E402
 from src.config import load_config  # noqa: E402
 from src.inference.mask_records import write_json  # noqa: E402
 from src.quantization.cost import float_cost, quantized_cost  # noqa: E402
@@ -94,10 +94,8 @@ def quantize_and_score(folder, checkpoint, options, changes, protocols):
         scores.update({title: score(content) for title, score in SCORES[protocol].items()})
     cost = None
     if changes is not None:
-        size = sum(array.nbytes for array in read_weights(checkpoint).values())
         quantization = read_scales(path)
-        cost = {"quantized": quantized_cost(quantization, size)._asdict()}
-        cost["float"] = float_cost(size, cost["quantized"]["macs"])._asdict()
+        cost = {"quantized": quantized_cost(quantization)._asdict(), "float": float_cost(quantization)._asdict()}
     return {"scores": scores, "cost": cost}
 
 

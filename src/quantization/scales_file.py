@@ -75,7 +75,7 @@ def _quantization_of(path, content: Dict[str, Any], arrays: Dict[str, np.ndarray
             content["weight_bits"], content["activation_bits"], tuple(layers),
             {entry["name"]: entry["reason"] for entry in content["kept"]},
             {entry["name"]: int(entry["macs"]) for entry in content["kept"]}, tuple(content["wider"]), parameters,
-            content["settings"])
+            content["settings"], content.get("parameter_bytes"))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a whole scales.json ({type(error).__name__}: {error})") from None
     except ValueError as error:

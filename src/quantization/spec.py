@@ -198,6 +198,7 @@ class Quantization:
 
     kept: {product: why it stays float}; kept_macs: their {product: MACs}. wider: layers with more bits than the rest.
     parameters: float parameters that replace the checkpoint's, such as norms a scale was moved into.
+    parameter_bytes: of the float network with BatchNorm folded in; None in files of earlier versions.
     """
 
     checkpoint_sha256: str
@@ -212,6 +213,7 @@ class Quantization:
     wider: Tuple[str, ...] = ()
     parameters: Dict[str, np.ndarray] = field(default_factory=dict)
     settings: Dict[str, Any] = field(default_factory=dict)
+    parameter_bytes: Optional[int] = None
 
     def simulation(self):
         """", ..." for records of a network with products that are simulated in float, such as log2's; "" otherwise."""
@@ -235,6 +237,7 @@ class Quantization:
             "image_size": self.image_size, "preset": self.preset, "weight_bits": self.weight_bits,
             "activation_bits": self.activation_bits, "wider": list(self.wider), "settings": self.settings,
             "codes_file": codes_file, "codes_sha256": codes_sha256, "parameters": sorted(self.parameters),
+            "parameter_bytes": self.parameter_bytes,
             "layers": [layer.record() for layer in self.layers],
             "kept": [{"name": name, "reason": reason, "macs": self.kept_macs.get(name, 0)}
                      for name, reason in self.kept.items()]}

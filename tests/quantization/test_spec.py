@@ -108,7 +108,8 @@ def quantization():
     twin = Quantizer("twin", 8, (CodeRange(0.01, 0, 127), CodeRange(0.25, 0, 127)), 0.125)
     matmul = LayerScales("a.mix", "matmul", 0, 8, (twin, uniform(0.3, -128, 127, 8)), 5)
     return Quantization("ab" * 32, "nano", 64, "paper", 4, 8, (linear, matmul), {"a.c": "because"}, {"a.c": 7},
-                        ("a.b",), {"a.norm.gamma": np.array([1, 2], np.float32)}, {"metric": "mse"})
+                        ("a.b",), {"a.norm.gamma": np.array([1, 2], np.float32)}, {"metric": "mse"},
+                        parameter_bytes=400)
 
 
 def test_what_is_written_is_read(tmp_path, quantization):
@@ -118,6 +119,7 @@ def test_what_is_written_is_read(tmp_path, quantization):
     assert again.record("x", "y") == quantization.record("x", "y")
     for name, array in quantization.arrays().items():
         assert np.array_equal(again.arrays()[name], array) and again.arrays()[name].dtype == array.dtype
+    assert again.parameter_bytes == 400
     assert again.layers[1].inputs == quantization.layers[1].inputs
     assert again.layers[0].weight_scales.dtype == np.float32
     assert np.array_equal(again.layers[0].weight_scales, quantization.layers[0].weight_scales)
@@ -179,7 +181,7 @@ def test_log2_is_labelled_a_simulation(tmp_path, quantization):
         labelled = dataclasses.replace(quantization, layers=of_label)
         path, _ = write_scales(tmp_path / "scales.json", labelled)
         assert describe_scales(path) == f"w4a8 paper, scales sha256 {file_sha256(path)}{label}"
-        assert cost_rows(labelled, 100)[-1].startswith(f"| W4A8, paper{label} |")
+        assert cost_rows(labelled)[-1].startswith(f"| W4A8, paper{label} |")
 
 
 @pytest.mark.parametrize("bits, code", [(6, 32), (6, -33), (8, None), (4, 8)])

@@ -93,7 +93,7 @@ def test_every_product_is_listed_and_8_bits_are_near_the_float_network(eight, tm
     names = {layer.name for layer in quantization.layers} | set(quantization.kept)
     assert len(names) == len(quantization.layers) + len(quantization.kept) == len(made.products) + len(made.kept)
     assert 0 < distance_of(quantization, small_examples()[0]) < 0.01
-    cost = quantized_cost(quantization, 1 << 20)
+    cost = quantized_cost(quantization)
     kept = sum(quantization.kept_macs.values())
     assert cost.scaled_macs == pytest.approx(kept + (cost.macs - kept) / 4) and kept < 0.01 * cost.macs
     assert same(read_scales(write_scales(tmp_path / "scales.json", quantization)[0]), quantization)
@@ -115,6 +115,21 @@ def test_a_layer_of_another_shape_is_refused(eight, pynative):
     narrow = dataclasses.replace(first, weight_codes=first.weight_codes[:, :1])
     with pytest.raises(ValueError, match=f"s.json: {first.name} is a conv of another shape than the network's"):
         quantize_network(small_sam(), dataclasses.replace(eight[1], layers=(narrow, *others)), SHA, "s.json")
+
+
+def test_bytes_are_those_of_the_folded_network(eight):
+    """Statistics of BatchNorm are gone, biases of the convolutions are there; the file keeps the number."""
+    _, quantization, _ = eight
+    sam = fold_network(small_sam())
+    parameters = {parameter.name: parameter.nbytes for parameter in sam.get_parameters()}
+    assert not any("moving" in name or ".bn." in name for name in parameters)
+    assert quantization.parameter_bytes == sum(parameters.values())
+    assert quantization.parameter_bytes < sum(parameter.nbytes for parameter in small_sam().get_parameters())
+    saved = sum(3 * layer.weight_codes.size - 4 * len(layer.weight_scales) for layer in quantization.layers
+                if layer.weight_codes is not None)
+    assert quantized_cost(quantization).bytes == quantization.parameter_bytes - saved
+    with pytest.raises(ValueError, match="the scales do not say how many bytes the parameters have; run quant"):
+        quantized_cost(dataclasses.replace(quantization, parameter_bytes=None))
 
 
 def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):

@@ -19,7 +19,6 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from src.config import load_config
 from src.quantization.scales_file import write_scales
@@ -48,13 +47,14 @@ else:
 @pytest.fixture
 def scales(tmp_path):
     """Folder as quantize.py leaves it: one linear layer of 2 x 3 weights of 4 bits, 8 bits for activations, 32 MACs,
-    and 7 MACs in float."""
+    and 7 MACs in float; 400 bytes of parameters."""
     quantizer = Quantizer("uniform", 8, (CodeRange(0.1, -128, 127),))
     layer = LayerScales("a.b", "linear", 4, 8, (quantizer,), 3, 32, 0.5, np.array([0.1, 0.3], np.float32),
                         np.ones((2, 3), np.int8), np.array([0.7, -1], np.float32))
     (tmp_path / "made").mkdir()
     write_scales(tmp_path / "made" / "scales.json", Quantization(
-        "ab" * 32, "nano", 64, "paper", 4, 8, (layer,), {"a.c": "because"}, {"a.c": 7}, (), {}, {"metric": "mse"}))
+        "ab" * 32, "nano", 64, "paper", 4, 8, (layer,), {"a.c": "because"}, {"a.c": 7}, (), {}, {"metric": "mse"},
+        parameter_bytes=400))
     (tmp_path / "made" / "cost.md").write_text("")
     return tmp_path / "made"
 
@@ -76,7 +76,7 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
     for name, value in (("PYTHON", tmp_path / "python"), ("NOTES", tmp_path / "notes"), ("SCALES", scales)):
         monkeypatch.setenv(name, str(value))
     weights, out = tmp_path / "nano.safetensors", tmp_path / "out"
-    save_file({"a": np.zeros(100, np.float32)}, weights)  # 400 bytes
+    weights.touch()
     call = ["--checkpoint", str(weights), "--output", str(out), "--protocols", "box", "points", "--eval.limit=3"]
     assert main([*call, "--rows", "float", "ascend_w6a6"]) == 0
     row = out / "ascend_w6a6"
@@ -88,6 +88,7 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
     entry = json.loads((out / "scores.json").read_text())["rows"]["ascend_w6a6"]
     assert entry["scores"] == {"mean IoU, boxes": 0.5, "mask AP": 0.25, "mean IoU, one point": 0.25,
                                "mean IoU, last point": 0.5}
+    assert entry["cost"]["float"]["bytes"] == 400
     # 32 MACs by the wider of 4 and 8 bits: 32 * 8 / 32 = 8, and 7 float ones. 400 bytes, of which 6 weights of 4 bytes
     # become half a byte each, and two scales of 4 bytes come to it: 400 - 21 + 8.
     assert (entry["cost"]["quantized"]["scaled_macs"], entry["cost"]["quantized"]["bytes"]) == (15.0, 387)
