@@ -33,10 +33,11 @@ from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.loader import first_pictures
 from src.inference.predictor import choose_checkpoint, load_predictor
-from src.quantization.calibrate import Calibration, Example, QuantizeSettings
+from src.quantization.calibrate import Calibration, Example
 from src.quantization.cost import cost_rows
 from src.quantization.scales_file import write_scales
 from src.quantization.sensitivity import propose_wider, sensitivity_rows
+from src.quantization.settings import QuantizeSettings
 from src.runtime import init_runtime
 
 NOT_SETTINGS = ("checkpoint", "output_dir", "images", "prompts", "sensitivity_images")
@@ -70,7 +71,6 @@ def main(argv=None):
     init_runtime(config.runtime)
     chosen = choose_checkpoint(section.checkpoint, config.model)
     sam = load_predictor(*chosen).sam
-    parameter_bytes = sum(parameter.nbytes for parameter in sam.get_parameters())
     pictures = first_pictures(config.data, sam.image_size, section.images, section.prompts, config.runtime.seed)
     examples = [Example(*(batch[name] for name in ("images", "point_coords", "point_labels", "mask_valid")))
                 for batch in pictures]
@@ -85,7 +85,7 @@ def main(argv=None):
     finally:
         bars.close()
     calibration.remove_steps()
-    lines = [*cost_rows(quantization, parameter_bytes), *sensitivity_rows(losses)]
+    lines = [*cost_rows(quantization), *sensitivity_rows(losses)]
     write_atomically(folder / "cost.md", ".md", lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     print("\n".join(lines))
     print(f"{len(quantization.layers)} products quantized, {len(quantization.kept)} float, "

@@ -196,6 +196,7 @@ class QuantizeConfig:
     wider: List[str]
     wide_bits: int = _between(2, 32)
     convolutions: bool
+    decoder_attention: str = _one_of("preset", "float", "quantized")
     metric: str = _one_of("hessian", "mse")
     gelu: str = _one_of("preset", "signed", "twin", "offset")
     softmax: str = _one_of("preset", "signed", "unsigned", "twin", "log2")

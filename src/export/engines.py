@@ -53,7 +53,8 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         threads: of OpenVINO; 0: its own choice.
         cache: folder of the exports that openvino has made of checkpoints.
         say: called with a line for every file that is exported.
-        scales: path of the scales.json of quantize.py for a checkpoint; openvino runs it in int8. Empty: float.
+        scales: path of the scales.json of quantize.py for a checkpoint; mindspore runs it on codes, bit for bit as
+            its MindIR does, openvino in int8. Empty: float.
 
     Returns:
         SamPredictor
@@ -74,9 +75,10 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
     if engine == "mindspore":
         predictor = load_predictor(path, variant, image_size)
         fold_batch_norm(predictor.sam)
-        if scales:
+        if scales:  # with the operators of its MindIR: another rounding of a GELU would move codes at their borders
             predictor.engine = apply_scales(predictor.sam, scales, path)
-        use_native_kernels(predictor.sam)
+        else:
+            use_native_kernels(predictor.sam)
         return predictor
     return ExportedPredictor(cached_export(path, cache, variant, image_size, scales=scales, say=say), engine, threads)
 

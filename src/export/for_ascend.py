@@ -51,7 +51,7 @@ def lite_config(images, kept):
     Args:
         images: number of pictures in the folder `CALIBRATION` beside it.
         kept: names of the encoder's products that scales.json leaves in float; the converter knows them by names of its
-            own, so they stand in a comment.
+            own, so they stand in a comment and are quantized like all others.
     """
     lines = [f"# float in scales.json: {name}" for name in kept]
     for section, values in {

@@ -27,6 +27,7 @@ LOG = logging.getLogger("tinysam")
 CPUINFO = Path("/proc/cpuinfo")
 VNNI = {"avx512_vnni", "avx_vnni"}
 ISA, OUR_ISA = "ONEDNN_MAX_CPU_ISA", "TINYSAM_CPU_ISA"
+ISA_WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")  # oneDNN's names
 PRODUCTS, FUSED = ("Convolution", "FullyConnected", "MatMul"), "Subgraph"  # OpenVINO's names of kernels
 
 
@@ -53,11 +54,22 @@ def lacks_vnni():
     return flags is not None and not VNNI & set(flags)
 
 
+def why_int8_saturates():
+    """Why sums of int8 products stop at 16 bits here, or ""."""
+    if lacks_vnni():
+        return "this processor lacks VNNI (avx512_vnni, avx_vnni)"
+    isa = os.environ.get(ISA, "")
+    if isa.upper() in ISA_WITHOUT_VNNI and not _is_ours():
+        return f"{ISA}={isa} keeps OpenVINO from VNNI"
+    return ""
+
+
 def warn_without_vnni(source):
     """Log that results will be off where int8 products saturate. `source`: what message calls the quantized network."""
-    if lacks_vnni():
-        LOG.warning("%s is quantized, and this processor lacks VNNI (avx512_vnni, avx_vnni): sums of int8 products may "
-                    "saturate at 16 bits and masks be wrong; use the engine mindspore, or weight_bits: 7", source)
+    reason = why_int8_saturates()
+    if reason:
+        LOG.warning("%s is quantized, and %s: sums of int8 products may saturate at 16 bits and masks be wrong; use "
+                    "the engine mindspore, or weight_bits: 7", source, reason)
 
 
 def product_precisions(path):
@@ -110,12 +122,17 @@ def open_openvino(path, threads=0):
     return run
 
 
+def _is_ours():
+    """Whether `ISA` is what src/runtime.py has set."""
+    return ISA in os.environ and os.environ[ISA] == os.environ.get(OUR_ISA)
+
+
 @contextlib.contextmanager
 def _all_instructions():
     """MindSpore's kernels are kept to AVX2 (src/runtime.py); OpenVINO's, a copy of the same library that reads the same
     variable when it compiles its first model, would be too, and int8 products of AVX2 saturate at 16 bits. What the
     user has set holds here, too: src/runtime.py leaves its own value in a second variable."""
-    ours = ISA in os.environ and os.environ[ISA] == os.environ.get(OUR_ISA)
+    ours = _is_ours()
     kept = os.environ.pop(ISA) if ours else None
     try:
         yield

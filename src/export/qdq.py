@@ -89,6 +89,9 @@ class QdqBuilder(OnnxBuilder):
         super().__init__(onnx, graph._replace(weights=floats))
         self._factors = {}  # {value in units of codes: what a code is worth}
         self._layer_of, self._products = {}, {}  # {values of a weight: its layer}; {operands: their product}
+        self._ranges = {}  # {value in units of codes of an activation: its (scale, low, high)}
+        self._pairs = {tuple(_range_of(quantizer) for quantizer in layer.inputs) for layer in quantization.layers
+                       if layer.kind == "matmul"}
         for name, array in codes.items():
             self._add_weight(name, array)
         self._chains = find_chains(graph.nodes, self._arrays)
@@ -115,13 +118,28 @@ class QdqBuilder(OnnxBuilder):
         if node.op == "Mul":
             self.values[node.name] = self._scaled(node)
         elif node.op in PRODUCTS and len(read) == 2:
+            self._check_ranges(node, read)
             self.values[node.name] = self._product(node, *values)
             self._factors[node.name] = self._factors[read[0]] * self._factors[read[1]]
         elif node.op in ("Load", "StridedSlice") or node.op == "Add" and values[1:] == values[:1]:
             # Half an operand stands for the whole, and so does the sum of two halves, each of which is the whole.
             self.values[node.name], self._factors[node.name] = values[0], self._factors[read[0]]
+            if read[0] in self._ranges:
+                self._ranges[node.name] = self._ranges[read[0]]
         else:
             raise ValueError(f"primitive {node.op} (node {node.name}) reads codes; quantized products alone should")
+
+    def _check_ranges(self, node, read):
+        """ValueError unless activations come in the codes that the scales have for this product."""
+        found = tuple(self._ranges[name] for name in read if name in self._ranges)
+        if len(found) == 2:
+            right = found in self._pairs
+        else:
+            weight, = (self.values[name].name for name in read if name not in self._ranges)
+            right = found == (_range_of(self._layers[self._layer_of[weight]].inputs[0]),)
+        if not right:
+            raise ValueError(f"node {node.name} reads codes with other scales or limits than the quantization's; run "
+                             "quantize.py again")
 
     def _product(self, node, first, second):
         """The product of two operands, made once; one with a weight is called as its layer."""
@@ -142,6 +160,7 @@ class QdqBuilder(OnnxBuilder):
     def _quantized(self, node, chain):
         """Quantize and dequantize; no Ref but its name is in units of codes."""
         self._factors[node.name] = np.float32(chain.scale)
+        self._ranges[node.name] = (chain.scale, chain.low, chain.high)
         x, kind = self.values[chain.source], node.type
         if node.name in self._kinds_of and self._kinds_of[node.name] not in self._kinds:
             return x
@@ -177,6 +196,12 @@ class QdqBuilder(OnnxBuilder):
                 self._layer_of[values.name] = layer.name
                 return
             self.values[name] = self._around(values, scales, zeros, f"{name}/values", kind, axis=0)
+
+
+def _range_of(quantizer):
+    """(scale, low, high) of a uniform quantizer, as a `Chain` has them."""
+    scale, low, high = quantizer.ranges[0]
+    return np.float32(scale), low, high
 
 
 def find_chains(nodes, arrays):

@@ -30,63 +30,11 @@ from src.quantization.fold import fold_network
 from src.quantization.layer_search import LayerSearch
 from src.quantization.observe import Observer, Statistics
 from src.quantization.products import find_products, reason_to_keep
-from src.quantization.spec import LayerScales, Quantization, Quantizer, check_bits
+from src.quantization.settings import FLOAT_BITS
+from src.quantization.spec import LayerScales, Quantization, Quantizer
 from src.quantization.work_folder import WorkFolder
 
 FEWEST_IMAGES = 2
-FLOAT_BITS = 32
-PRESETS = {
-    # operands behind GELU and softmax                 products of two activations in the decoder
-    "paper": {"gelu": "twin", "softmax": "twin", "decoder_attention": True},
-    "ascend": {"gelu": "signed", "softmax": "signed", "decoder_attention": False},
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class QuantizeSettings:
-    """How to quantize; names, meaning and values are those of the section `quantize` of default_config.yaml."""
-
-    preset: str = "paper"
-    weight_bits: int = 8
-    activation_bits: int = 8
-    wider: tuple = ()
-    wide_bits: int = 8
-    convolutions: bool = True
-    metric: str = "hessian"
-    gelu: str = "preset"
-    softmax: str = "preset"
-    reparametrise: bool = False
-    sign_trick: bool = False
-    bias_correction: bool = False
-    rounding: str = "nearest"
-    candidates: int = 100
-    rounds: int = 3
-    seed: int = 1
-
-    def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ValueError(f"quantize.preset is {self.preset!r}; it must be one of {', '.join(PRESETS)}")
-        check_bits("quantize.weight_bits", self.weight_bits)
-        check_bits("quantize.activation_bits", self.activation_bits)
-        if self.wide_bits != FLOAT_BITS:
-            check_bits("quantize.wide_bits", self.wide_bits)
-        narrow = max(self.weight_bits, self.activation_bits)
-        if self.wider and self.wide_bits <= narrow:
-            raise ValueError(f"quantize.wide_bits is {self.wide_bits}; with {narrow} bits elsewhere it must be more, "
-                             f"{FLOAT_BITS} for float")
-
-    def style(self, key):
-        """`gelu` or `softmax`, the preset's own where the setting says so."""
-        value = {"gelu": self.gelu, "softmax": self.softmax}[key]
-        return PRESETS[self.preset][key] if value == "preset" else value
-
-    def is_wider(self, name):
-        """True for a product that `wider` names, by itself or by what its name begins with."""
-        return any(name == entry or name.startswith(entry + ".") for entry in self.wider)
-
-    def bits(self, name):
-        """(weight bits, activation bits) of a product."""
-        return (self.wide_bits,) * 2 if self.is_wider(name) else (self.weight_bits, self.activation_bits)
 
 
 class Example(NamedTuple):
@@ -122,7 +70,7 @@ class Calibration:
 
     Args:
         sam: a `Sam` with a TinyViT encoder; folded in place.
-        settings: QuantizeSettings.
+        settings: QuantizeSettings (src/quantization/settings.py).
         checkpoint_sha256: hash of the file its weights come from.
         folder: where steps are kept.
         progress: function of (stage, done, total), called after each step.
@@ -168,7 +116,8 @@ class Calibration:
             tuple(dataclasses.replace(layer, macs=macs[layer.name]) for layer in layers), self.kept,
             {name: macs.get(name, 0) for name in self.kept},
             tuple(p.name for p in self.products if self.settings.is_wider(p.name)), search.parameters,
-            {**dataclasses.asdict(self.settings), "pictures": len(examples)})
+            {**dataclasses.asdict(self.settings), "pictures": len(examples)},
+            sum(parameter.nbytes for parameter in self.sam.get_parameters()))
 
     def remove_steps(self):
         """Delete the saved steps."""
@@ -176,7 +125,7 @@ class Calibration:
 
     def _reason(self, product):
         settings = self.settings
-        reason = reason_to_keep(product, PRESETS[settings.preset]["decoder_attention"], settings.convolutions)
+        reason = reason_to_keep(product, settings.quantizes_decoder_attention(), settings.convolutions)
         if not reason and settings.is_wider(product.name) and settings.wide_bits == FLOAT_BITS:
             reason = "named by quantize.wider, float by quantize.wide_bits"
         return reason

@@ -23,9 +23,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.modeling.replace import put_cell
+from src.quantization.exact import check_exact, halves
 from src.quantization.fold import fold_network
-from src.quantization.products import SOFTMAX_FIRST, check_coverage, find_products
-from src.quantization.spec import EXACT, largest_sum
+from src.quantization.products import check_coverage, find_products
 
 
 class Codes(nn.Cell):
@@ -71,7 +71,7 @@ class Codes(nn.Cell):
 class _WeightedProduct(nn.Cell):
     """What linear and conv share: codes of the weight as a parameter, a factor per channel and range, the bias."""
 
-    def __init__(self, layer, channel_shape):
+    def __init__(self, layer, channel_shape, groups=1):
         super().__init__()
         quantizer, = layer.inputs
         self.codes = Codes(quantizer)
@@ -81,7 +81,7 @@ class _WeightedProduct(nn.Cell):
                         for r in quantizer.ranges]
         bias = np.zeros(len(layer.weight_scales), np.float32) if layer.bias is None else layer.bias
         self.bias = Parameter(Tensor(bias.reshape(channel_shape)), requires_grad=False, name=f"{layer.name}.bias")
-        self.half = halves(layer)
+        self.half = halves(layer, groups)
 
     def weighted_sum(self, x):
         """Sum over the ranges of product * factor, and the bias."""
@@ -114,7 +114,7 @@ class QuantizedConv2d(_WeightedProduct):
     """A quantized `nn.Conv2d`, with the primitive of the one it replaces: [B, in, H, W] -> [B, out, H', W']."""
 
     def __init__(self, layer, conv2d):
-        super().__init__(layer, (1, -1, 1, 1))
+        super().__init__(layer, (1, -1, 1, 1), conv2d.group)
         self.conv2d = conv2d
 
     def construct(self, x):
@@ -133,11 +133,8 @@ class QuantizedMatMul(nn.Cell):
 
     def __init__(self, layer, primitive):
         super().__init__()
+        check_exact(layer)
         first, second = layer.inputs
-        after_softmax = layer.name.rpartition(".")[2] in SOFTMAX_FIRST
-        size = max(max(-r.low, r.high) for r in second.ranges)
-        if largest_sum(first, layer.reduction, after_softmax) * size > EXACT:
-            raise ValueError(f"{layer.name}: sums of {layer.reduction} products pass 2^24, where they stop being exact")
         self.first, self.second = Codes(first), Codes(second)
         self.factors = [Tensor(np.float32(a.scale) * np.float32(b.scale)) for a in first.ranges for b in second.ranges]
         self.primitive = primitive
@@ -150,27 +147,6 @@ class QuantizedMatMul(nn.Cell):
                 part = self.primitive(first_codes, second_codes) * self.factors[i * len(second) + k]
                 total = part if total is None else total + part
         return total
-
-
-def halves(layer):
-    """Where a layer's sum is cut so that each part stays exact: 0 for nowhere, else an index of the weight's axis 1.
-
-    Raises:
-        ValueError: even halves could pass 2^24.
-    """
-    quantizer, = layer.inputs
-    if quantizer.kind == "log2":
-        return 0
-    size = max(max(-r.low, r.high) for r in quantizer.ranges)
-    weight = np.abs(layer.weight_codes.astype(np.int64))
-    if (weight.reshape(len(weight), -1).sum(1) * size).max() < EXACT:
-        return 0
-    half = weight.shape[1] // 2
-    for part in (weight[:, :half], weight[:, half:]):
-        if half == 0 or (part.reshape(len(part), -1).sum(1) * size).max() >= EXACT:
-            raise ValueError(f"{layer.name}: sums of {weight[0].size} products of {layer.weight_bits} by "
-                             f"{layer.activation_bits} bits pass 2^24, where they stop being exact")
-    return half
 
 
 def quantized_cell(layer, operation):
@@ -206,7 +182,7 @@ def quantize_network(sam, quantization, checkpoint_sha256, source="scales"):
     fold_network(sam)
     products = {product.name: product for product in find_products(sam)}
     check_coverage(products.values(), [layer.name for layer in quantization.layers], quantization.kept, source)
-    _set_parameters(sam, quantization.parameters, source)
+    set_parameters(sam, quantization.parameters, source)
     for layer in quantization.layers:
         product = products[layer.name]
         if layer.kind != product.kind or (layer.kind != "matmul"
@@ -217,7 +193,8 @@ def quantize_network(sam, quantization, checkpoint_sha256, source="scales"):
     return sam.set_train(False)
 
 
-def _set_parameters(sam, values, source):
+def set_parameters(sam, values, source):
+    """Give parameters of a network {name: array}; ValueError, which begins with `source`, for one that it lacks."""
     parameters = dict(sam.parameters_and_names())
     for name, value in values.items():
         if name not in parameters or tuple(parameters[name].shape) != value.shape:

@@ -23,7 +23,7 @@ FLOAT_BITS = 32
 
 
 class Cost(NamedTuple):
-    """bytes of weights and biases; macs and scaled_macs (the paper's rule); bit_operations; share of MACs quantized."""
+    """bytes of all parameters; macs and scaled_macs (the paper's rule); bit_operations; share of MACs quantized."""
 
     bytes: int
     macs: int
@@ -32,18 +32,24 @@ class Cost(NamedTuple):
     quantized_share: float
 
 
-def float_cost(parameter_bytes, macs):
-    """Cost of the float network."""
-    return Cost(int(parameter_bytes), int(macs), float(macs), float(macs) * FLOAT_BITS**2, 0.0)
+def float_cost(quantization):
+    """Cost of the float network that a Quantization was made of. ValueError as `quantized_cost`."""
+    macs = quantized_cost(quantization).macs
+    return Cost(quantization.parameter_bytes, macs, float(macs), float(macs) * FLOAT_BITS**2, 0.0)
 
 
-def quantized_cost(quantization, parameter_bytes):
-    """Cost of a Quantization whose float network has parameters of `parameter_bytes`.
+def quantized_cost(quantization):
+    """Cost of a Quantization.
 
     Weights of b bits count b / 8 bytes and 4 bytes for each channel's scale; everything else stays float32. A product
     of two widths counts by the wider one under the paper's rule.
+
+    Raises:
+        ValueError: a file of an earlier version, without the bytes of the float network.
     """
-    size, scaled, operations, quantized = float(parameter_bytes), 0.0, 0.0, 0
+    if quantization.parameter_bytes is None:
+        raise ValueError("the scales do not say how many bytes the parameters have; run quantize.py again")
+    size, scaled, operations, quantized = float(quantization.parameter_bytes), 0.0, 0.0, 0
     for layer in quantization.layers:
         weight_bits = layer.weight_bits or layer.activation_bits
         scaled += layer.macs * max(weight_bits, layer.activation_bits) / FLOAT_BITS
@@ -56,14 +62,18 @@ def quantized_cost(quantization, parameter_bytes):
     return Cost(int(round(size)), macs, scaled + kept, operations + kept * FLOAT_BITS**2, quantized / macs)
 
 
-def cost_rows(quantization, parameter_bytes):
-    """Lines of the table that quantize.py writes (Markdown); arguments as `quantized_cost`."""
-    quantized = quantized_cost(quantization, parameter_bytes)
-    float_ = float_cost(parameter_bytes, quantized.macs)
-    title = f"W{quantization.weight_bits}A{quantization.activation_bits}, {quantization.preset}"
+def cost_rows(quantization):
+    """Lines of the table that quantize.py writes (Markdown)."""
+    float_, quantized = float_cost(quantization), quantized_cost(quantization)
+    bits = f"W{quantization.weight_bits}A{quantization.activation_bits}"
+    title = f"{bits}, {quantization.preset}{quantization.simulation()}"
+    return cost_table([("float32", float_), (title, quantized)])
+
+
+def cost_table(costs):
+    """Lines of a table (Markdown) of (name, Cost)."""
     lines = ["| model | MiB | MACs, G | MACs by the paper's rule, G | bit operations, T | quantized MACs |",
              "|---|---|---|---|---|---|"]
-    for name, cost in (("float32", float_), (title, quantized)):
-        lines.append(f"| {name} | {cost.bytes / 2**20:.2f} | {cost.macs / 1e9:.2f} | {cost.scaled_macs / 1e9:.2f} | "
-                     f"{cost.bit_operations / 1e12:.2f} | {100 * cost.quantized_share:.1f} % |")
+    lines += [f"| {name} | {cost.bytes / 2**20:.2f} | {cost.macs / 1e9:.2f} | {cost.scaled_macs / 1e9:.2f} | "
+              f"{cost.bit_operations / 1e12:.2f} | {100 * cost.quantized_share:.1f} % |" for name, cost in costs]
     return lines

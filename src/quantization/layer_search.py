@@ -17,6 +17,7 @@ search."""
 import numpy as np
 
 from src.quantization import improve, sampling
+from src.quantization.exact import check_exact
 from src.quantization.search import Grid, activation_candidates, distance, search_pair, search_weighted
 from src.quantization.spec import GELU_MINIMUM, LayerScales, weight_codes
 
@@ -58,7 +59,12 @@ class LayerSearch:
         return (0 if product.kind == "matmul" else weight_bits), activation_bits
 
     def layer(self, product):
-        """LayerScales of a product."""
+        """LayerScales of a product. ValueError where no cell could compute its sums exactly."""
+        found = self._searched(product)
+        check_exact(found, _groups(product))
+        return found
+
+    def _searched(self, product):
         importance = self._importance(product)
         reduction = self._observer.reductions[product.name]
         if product.kind == "matmul":
@@ -120,7 +126,7 @@ class LayerSearch:
             weight, a = weight * factors, a / factors
         if signs is not None:
             weight, bias = weight * signs[:, None], bias * signs
-        return weight, bias, product.operation.group if product.kind == "conv" else 1, a
+        return weight, bias, _groups(product), a
 
     def _range(self, product, a):
         statistics = self._observer.statistics[product.name]
@@ -172,3 +178,7 @@ class LayerSearch:
             if signs is not None:
                 self._key_signs[product.name] = signs
                 self._row_signs.update({name: signs.reshape(-1) for name in projections})
+
+
+def _groups(product):
+    return product.operation.group if product.kind == "conv" else 1

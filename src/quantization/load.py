@@ -37,7 +37,8 @@ def apply_scales(sam, scales, checkpoint):
 
 
 def describe_scales(scales):
-    """Text that names a scales.json in records: preset, bits and the file's hash. ValueError as `read_scales`."""
+    """Text that names a scales.json in records: preset, bits, the file's hash, and that it is a simulation where no
+    integer product computes it all (log2). ValueError as `read_scales`."""
     quantization = read_scales(scales)
     return (f"w{quantization.weight_bits}a{quantization.activation_bits} {quantization.preset}, scales sha256 "
-            f"{file_sha256(scales)}")
+            f"{file_sha256(scales)}{quantization.simulation()}")

@@ -84,7 +84,7 @@ def reason_to_keep(product, decoder_attention=True, convolutions=True):
     if product.name.startswith("prompt_encoder.mask_downscaling"):
         return "runs only where a mask is a prompt, which calibration does not show"
     if product.kind == "matmul" and product.name.startswith("mask_decoder") and not decoder_attention:
-        return "a product of two activations in the decoder, float in this preset"
+        return "a product of two activations in the decoder, float by the preset or quantize.decoder_attention"
     if product.kind == "conv" and not convolutions:
         return "a convolution, float by quantize.convolutions"
     return ""

@@ -30,6 +30,7 @@ from src.quantization.spec import (
     CodeRange,
     Quantizer,
     codes_of,
+    largest_code,
     largest_sum,
     signed_limits,
     signed_range,
@@ -117,10 +118,10 @@ def search_weighted(a, weight, importance, quantizers, bits, grid):
 def search_pair(a, b, importance, first, second, grid, reduction, after_softmax=False):
     """Quantizers of both operands of a [b, h, N, K] times b [b, h, K, M]: (Quantizer, Quantizer, error).
 
-    Candidates whose sums of `reduction` terms could pass 2^24 are left out.
+    Candidates whose sums of `reduction` terms could pass 2^24 are left out (`exact_candidates`).
     """
     target = np.matmul(a, b)
-    first = [q for q in first if largest_sum(q, reduction, after_softmax) * 2 ** (second[0].bits - 1) <= EXACT]
+    first = exact_candidates(first, second, reduction, after_softmax)
     chosen = [None, _search_quantizer(second, target, importance, lambda q: np.matmul(a, q.dequantized(b)))[0]]
     for _ in range(grid.rounds):
         before = list(chosen)
@@ -133,6 +134,18 @@ def search_pair(a, b, importance, first, second, grid, reduction, after_softmax=
         if chosen == before:
             break
     return chosen[0], chosen[1], _share_of(error, target, importance)
+
+
+def exact_candidates(first, second, reduction, after_softmax):
+    """Those of `first` whose sums with any of `second` stay within 2^24. Where some do not, the smallest scale that
+    does behind a softmax comes first: of a flat one over many keys every other is too small. Without a softmax all
+    stay where none does, and `check_exact` refuses what is found."""
+    size = max(largest_code(q) for q in second)
+    exact = [q for q in first if largest_sum(q, reduction, after_softmax) * size <= EXACT]
+    if after_softmax and len(exact) < len(first) and first[-1].kind == "uniform":
+        range_ = first[-1].ranges[0]._replace(scale=_float32(2 * size / EXACT))  # `largest_sum` is 2 / scale there
+        exact.insert(0, first[-1]._replace(ranges=(range_,)))
+    return exact or first
 
 
 def distance(out, target, importance):

@@ -19,10 +19,8 @@ code is an integer; the value it stands for is scale * code, so zero is always c
 format wants one, is -low of an unsigned range. `scales.json` with its `.npz` of integer weights is the only truth:
 evaluation and every export read it, and docs/design.md describes it.
 """
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -111,14 +109,30 @@ class Quantizer(NamedTuple):
 
     @classmethod
     def from_record(cls, entry):
-        """The inverse of `record`."""
-        ranges = tuple(CodeRange(float(r["scale"]), int(r["low"]), int(r["high"])) for r in entry["ranges"])
-        quantizer = cls(entry["kind"], int(entry["bits"]), ranges, float(entry.get("split", 0.0)))
-        wanted = {"uniform": 1, "twin": 2, "log2": 1}.get(quantizer.kind)
-        if wanted != len(ranges) or not all(np.isfinite(r.scale) and r.scale > 0 and r.low <= 0 <= r.high
-                                            for r in ranges):
-            raise ValueError(f"quantizer {entry} is not of a known kind, or its ranges are impossible")
+        """The inverse of `record`. ValueError where no scheme makes such a quantizer."""
+        ranges = tuple(CodeRange(float(r["scale"]), r["low"], r["high"]) for r in entry["ranges"])
+        quantizer = cls(entry["kind"], entry["bits"], ranges, float(entry.get("split", 0.0)))
+        if {"uniform": 1, "twin": 2, "log2": 1}.get(quantizer.kind) != len(ranges):
+            raise ValueError(f"quantizer {entry} is not of a known kind")
+        check_bits("bits of a quantizer", quantizer.bits)
+        half, levels = 2 ** (quantizer.bits - 1), 2**quantizer.bits - 1
+        for range_ in ranges:
+            scale, low, high = range_
+            if not (np.isfinite(scale) and scale > 0):
+                raise ValueError(f"scale of a quantizer is {scale}; it must be finite and positive")
+            whole = all(isinstance(end, int) and not isinstance(end, bool) for end in (low, high))
+            fits = whole and low <= 0 <= high and high - low <= levels
+            if not fits or quantizer.kind == "twin" and not -half <= low <= high < half:
+                raise ValueError(f"codes {low}..{high} are no range of a {quantizer.kind} quantizer of "
+                                 f"{quantizer.bits} bits")
+        if not (np.isfinite(quantizer.split) and quantizer.split >= 0):
+            raise ValueError(f"split of a quantizer is {quantizer.split}; it must be finite and not below 0")
         return quantizer
+
+
+def largest_code(quantizer):
+    """No code of a quantizer is larger in size."""
+    return max(max(-r.low, r.high) for r in quantizer.ranges)
 
 
 def largest_sum(quantizer, reduction, after_softmax=False):
@@ -184,6 +198,7 @@ class Quantization:
 
     kept: {product: why it stays float}; kept_macs: their {product: MACs}. wider: layers with more bits than the rest.
     parameters: float parameters that replace the checkpoint's, such as norms a scale was moved into.
+    parameter_bytes: of the float network with BatchNorm folded in; None in files of earlier versions.
     """
 
     checkpoint_sha256: str
@@ -198,6 +213,12 @@ class Quantization:
     wider: Tuple[str, ...] = ()
     parameters: Dict[str, np.ndarray] = field(default_factory=dict)
     settings: Dict[str, Any] = field(default_factory=dict)
+    parameter_bytes: Optional[int] = None
+
+    def simulation(self):
+        """", ..." for records of a network with products that are simulated in float, such as log2's; "" otherwise."""
+        kinds = {quantizer.kind for layer in self.layers for quantizer in layer.inputs}
+        return ", simulation only (log2 softmax)" if "log2" in kinds else ""
 
     def arrays(self):
         """What the file of codes holds: {layer.weight_codes, layer.bias, parameter:name} -> array."""
@@ -216,58 +237,7 @@ class Quantization:
             "image_size": self.image_size, "preset": self.preset, "weight_bits": self.weight_bits,
             "activation_bits": self.activation_bits, "wider": list(self.wider), "settings": self.settings,
             "codes_file": codes_file, "codes_sha256": codes_sha256, "parameters": sorted(self.parameters),
+            "parameter_bytes": self.parameter_bytes,
             "layers": [layer.record() for layer in self.layers],
             "kept": [{"name": name, "reason": reason, "macs": self.kept_macs.get(name, 0)}
                      for name, reason in self.kept.items()]}
-
-
-def quantization_of(path, content: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> Quantization:
-    """Quantization of a parsed scales.json and its arrays.
-
-    Raises:
-        ValueError: a key is missing or a value impossible, in one line that names the path.
-    """
-    try:
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']} is not {FORMAT}")
-        layers: List[LayerScales] = [_layer_of(entry, arrays) for entry in content["layers"]]
-        parameters = {name: arrays[f"parameter:{name}"] for name in content["parameters"]}
-        return Quantization(
-            content["checkpoint_sha256"], content["variant"], int(content["image_size"]), content["preset"],
-            int(content["weight_bits"]), int(content["activation_bits"]), tuple(layers),
-            {entry["name"]: entry["reason"] for entry in content["kept"]},
-            {entry["name"]: int(entry["macs"]) for entry in content["kept"]}, tuple(content["wider"]), parameters,
-            content["settings"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a whole scales.json ({type(error).__name__}: {error})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _layer_of(entry, arrays):
-    inputs = tuple(Quantizer.from_record(record) for record in entry["inputs"])
-    name, kind, bits = entry["name"], entry["kind"], entry["activation_bits"]
-    check_bits(f"activation_bits of {name}", bits)
-    if kind == "matmul":
-        return LayerScales(name, kind, 0, bits, inputs, entry["reduction"], entry["macs"], entry["error"])
-    check_bits(f"weight_bits of {name}", entry["weight_bits"])
-    scales, codes = np.asarray(entry["weight_scales"], np.float32), arrays[f"{name}.weight_codes"]
-    if scales.shape != codes.shape[:1] or codes.dtype != np.int8:
-        raise ValueError(f"{name} has {scales.size} weight_scales for codes {list(codes.shape)} {codes.dtype}")
-    if np.abs(codes.astype(np.int32)).max(initial=0) > 2 ** (entry["weight_bits"] - 1):
-        raise ValueError(f"{name} has weight codes beyond {entry['weight_bits']} bits")
-    return LayerScales(name, kind, entry["weight_bits"], bits, inputs, entry["reduction"], entry["macs"],
-                       entry["error"], scales, codes, arrays.get(f"{name}.bias"))
-
-
-def read_json_object(path, what):
-    """The JSON object of a file; ValueError in one line otherwise."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give the {what} that quantize.py wrote") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as {what} ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, not the object of a {what}")
-    return content

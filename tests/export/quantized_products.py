@@ -13,6 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """Quantized products of every kind in one cell, with inputs whose codes no rounding of a kernel can change."""
+import itertools
+
 import numpy as np
 from mindspore import nn, ops
 
@@ -125,6 +127,30 @@ class QdqGraph:
             np.testing.assert_array_equal(np.rint(self.stored[quantize.input[0]] / shaped), layer.weight_codes)
 
 
+    def pairs(self):
+        """(scale, zero point) of both operands of every product of two activations, as `operand_pairs`."""
+        found = []
+        for node in self.nodes:
+            operands = [self._dequantized(name) for name in node.input] if node.op_type == "MatMul" else []
+            if operands and all(operands):
+                found.append(tuple((float(self.stored[made.input[1]]), int(self.stored[made.input[2]]))
+                                   for made in operands))
+        return sorted(found)
+
+    def _dequantized(self, name):
+        """The DequantizeLinear that an operand comes from, maybe transposed or reshaped; None where there is none."""
+        node = self.made_by.get(name)
+        while node is not None and node.op_type in ("Transpose", "Reshape"):
+            node = self.made_by.get(node.input[0])
+        return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def operand_pairs(layers):
+    """Sorted ((scale, zero point), (scale, zero point)) of the operands of every product of two activations."""
+    return sorted(tuple((float(np.float32(q.ranges[0].scale)), q.record()["zero_point"]) for q in layer.inputs)
+                  for layer in layers if layer.kind == "matmul")
+
+
 def write_products(path):
     """The MindIR of `Products`."""
     specs = tuple(TensorSpec(f"x{place}", array.shape, "float32") for place, array in enumerate(arrays()))
@@ -135,19 +161,26 @@ def quantization_of_small_sam():
     return quantization_of(small_sam(), SHA)
 
 
-def quantization_of(sam, checkpoint_sha256):
-    """Every product of a network but the kept, with scales of the weights' and a made-up range."""
-    quantizer = Quantizer("uniform", 8, (signed_range(0.03, 8),))
-    found, kept = [], {}
+def quantization_of(sam, checkpoint_sha256, decoder_attention=False):
+    """Every product of a network but the kept, with scales of the weights' and made-up ranges, one for each operand.
+
+    decoder_attention: whether the decoder's products of two activations are quantized.
+    """
+    found, kept, seen = [], {}, itertools.count()
+
+    def symmetric(scale=0.03):
+        return Quantizer("uniform", 8, (signed_range(scale * (1 + 1e-3 * next(seen)), 8),))
+
     for product in find_products(fold_network(sam)):
-        reason = reason_to_keep(product, decoder_attention=False)
+        reason = reason_to_keep(product, decoder_attention)
         if reason:
             kept[product.name] = reason
         elif product.kind == "matmul":
-            found.append(LayerScales(product.name, "matmul", 0, 8, (quantizer, quantizer), 8))
+            first = symmetric(1 / 128) if product.after_softmax else symmetric()
+            found.append(LayerScales(product.name, "matmul", 0, 8, (first, symmetric()), 8))
         else:
             scales = channel_scales(product.weight, 8)
             codes = weight_codes(product.weight, scales, 8).astype(np.int8)
-            found.append(LayerScales(product.name, product.kind, 8, 8, (quantizer,), 8, weight_scales=scales,
+            found.append(LayerScales(product.name, product.kind, 8, 8, (symmetric(),), 8, weight_scales=scales,
                                      weight_codes=codes, bias=product.bias))
     return Quantization(checkpoint_sha256, sam.variant, sam.image_size, "ascend", 8, 8, tuple(found), kept)

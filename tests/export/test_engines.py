@@ -35,7 +35,7 @@ from src.export.engines import cached_export, open_predictor
 from src.export.exported_predictor import open_graph
 from src.export.exporter import ExportSettings, export_model
 from src.export.onnx_graph import convert_mindir, write_onnx
-from src.export.openvino_engine import lacks_vnni, product_precisions
+from src.export.openvino_engine import product_precisions, why_int8_saturates
 from src.export.qdq import QdqBuilder
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.mask_records import encode_masks
@@ -57,7 +57,7 @@ from tests.quantization.conftest import SIDE, small_sam
 pytest.importorskip("openvino", reason="needs the package openvino: pip install -r requirements-edge.txt")
 pytestmark = pytest.mark.usefixtures("pynative")
 
-NEEDS_VNNI = pytest.mark.skipif(lacks_vnni(), reason="int8 sums saturate on a processor without VNNI")
+NEEDS_VNNI = pytest.mark.skipif(bool(why_int8_saturates()), reason="int8 sums saturate without VNNI")
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +193,22 @@ def test_without_vnni_a_quantized_network_is_warned_of(quantized_copy, small_exp
     assert caplog.messages == warned * [
         f"{quantized_copy / 'manifest.json'} is quantized, and this processor lacks VNNI (avx512_vnni, avx_vnni): sums "
         "of int8 products may saturate at 16 bits and masks be wrong; use the engine mindspore, or weight_bits: 7"]
+
+
+@pytest.mark.parametrize("isa, ours, warned", [
+    ("AVX2", "AVX2", False), ("AVX2", "", True), ("avx512_core", "", True), ("AVX512_CORE_VNNI", "", False),
+    ("ALL", "", False), ("SSE41", "AVX2", True), (None, "", False)])
+def test_a_user_s_own_limit_of_instructions_is_warned_of(tmp_path, monkeypatch, caplog, isa, ours, warned):
+    """Ours is hidden from OpenVINO, what the user has set stays: with AVX2 int8 sums saturate."""
+    (tmp_path / "cpuinfo").write_text("flags : avx2 avx512_vnni\n")
+    monkeypatch.setattr(openvino_engine.LOG, "propagate", True)
+    monkeypatch.setattr(openvino_engine, "CPUINFO", tmp_path / "cpuinfo")
+    for name, value in ((openvino_engine.ISA, isa), (openvino_engine.OUR_ISA, ours)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    openvino_engine.warn_without_vnni("out")
+    assert caplog.messages == warned * [
+        f"out is quantized, and ONEDNN_MAX_CPU_ISA={isa} keeps OpenVINO from VNNI: sums of int8 products may saturate "
+        "at 16 bits and masks be wrong; use the engine mindspore, or weight_bits: 7"]
 
 
 def test_demo_and_eval_run_it(small_export, tmp_path, monkeypatch, capsys, image):

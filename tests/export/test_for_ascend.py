@@ -31,7 +31,7 @@ from src.quantization.cells import quantize_network
 from src.quantization.npu_cells import NpuConv2d, NpuLinear, NpuMatMul, check_npu
 from src.quantization.scales_file import write_scales
 from src.quantization.spec import CodeRange, LayerScales, Quantizer, signed_range
-from tests.export.quantized_products import SHA, QdqGraph, between, layers, quantization_of_small_sam
+from tests.export.quantized_products import SHA, QdqGraph, between, layers, operand_pairs, quantization_of_small_sam
 from tests.quantization.conftest import SIDE, small_sam
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
@@ -142,10 +142,40 @@ def same_scales_in_lite(paths, quantization):
     for layer in with_weights:
         graph, = (graph for graph in graphs if any(node.name == layer.name for node in graph.nodes))
         graph.check(layer, integer_weights=False)
+    pairs = sorted(pair for graph in graphs for pair in graph.pairs())
+    assert pairs == operand_pairs(quantization.layers) and len(set(pairs)) > 5
+
+
+def inverse_scales(graphs):
+    """({layer with weights: of its activation}, sorted pairs of the products of two activations): what their QuantV2
+    multiply by."""
+    of_weights, of_pairs = {}, []
+    for graph in graphs:
+        by_name = {node.name: node for node in graph.nodes}
+        for node in graph.nodes:
+            if node.op not in ("QuantBatchMatmul", "Conv2D"):
+                continue
+            found = []
+            for name in node.inputs[:2]:
+                name = by_name[name].inputs[0] if name in by_name and by_name[name].op == "Load" else name
+                if name.endswith(".weight_codes"):
+                    weight = name[:-len(".weight_codes")]
+                elif name in by_name and by_name[name].op == "QuantV2":
+                    found.append(np.float32(graph.constants[by_name[name].inputs[1]]).item())
+            if len(found) == 2:
+                of_pairs.append(tuple(found))
+            elif found:
+                of_weights[weight] = found[0]
+    return of_weights, sorted(of_pairs)
 
 
 def same_scales_in_npu(graphs, quantization):
-    """Likewise of the int8 graphs: integer weights, and the factor of each channel."""
+    """Likewise of the int8 graphs: integer weights, the factor of each channel, and what activations are divided by."""
+    of_weights, of_pairs = inverse_scales(graphs)
+    assert of_pairs == sorted(tuple(np.float32(1 / q.ranges[0].scale) for q in layer.inputs)
+                              for layer in quantization.layers if layer.kind == "matmul")
+    assert of_weights == {layer.name: np.float32(1 / layer.inputs[0].ranges[0].scale)
+                          for layer in quantization.layers if layer.kind != "matmul"}
     weights = {name: array for graph in graphs for name, array in graph.weights.items()}
     for layer in quantization.layers:
         if layer.kind == "matmul":
@@ -202,7 +232,8 @@ def test_an_export_for_ascend(tmp_path, pynative):
     with pytest.raises(ValueError, match="was made from the checkpoint with SHA-256 5a5a"):
         export_model(small_sam(), out, settings, {"name": "other.ckpt", "sha256": "0" * 64}, {})
     six = dataclasses.replace(quantization, layers=tuple(
-        dataclasses.replace(layer, inputs=(Quantizer("uniform", 6, (signed_range(0.1, 6),)),) * len(layer.inputs))
+        dataclasses.replace(layer, activation_bits=6,
+                            inputs=(Quantizer("uniform", 6, (signed_range(0.1, 6),)),) * len(layer.inputs))
         for layer in quantization.layers))
     with pytest.raises(ValueError, match="has an operand that is not symmetric int8"):
         check_export(settings._replace(scales=str(write_scales(tmp_path / "six.json", six)[0])), out, "CPU")

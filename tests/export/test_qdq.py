@@ -28,7 +28,15 @@ from src.export.onnx_graph import convert_mindir, require_onnx, write_onnx
 from src.export.qdq import QdqBuilder, check_integer
 from src.quantization.scales_file import write_scales
 from src.quantization.spec import CodeRange, LayerScales, Quantizer
-from tests.export.quantized_products import OUTPUTS, Products, QdqGraph, arrays, quantization, write_products
+from tests.export.quantized_products import (
+    OUTPUTS,
+    Products,
+    QdqGraph,
+    arrays,
+    operand_pairs,
+    quantization,
+    write_products,
+)
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx: pip install -r requirements-edge.txt")
 
@@ -73,6 +81,11 @@ def test_parsed_back_the_graph_holds_the_scales_and_codes(mindir, integer_weight
         np.testing.assert_array_equal(bias.ravel(), layer.bias)
 
 
+def test_parsed_back_products_of_activations_read_their_own_codes(mindir):
+    graph = QdqGraph(converted(mindir).graph, onnx.numpy_helper.to_array)
+    assert graph.pairs() == operand_pairs(quantization().layers) and len(graph.pairs()) == 2
+
+
 def test_operands_of_fewer_than_8_bits_are_clipped(mindir):
     clips = [node for node in converted(mindir).graph.node if node.op_type == "Clip"]
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in converted(mindir).graph.initializer}
@@ -87,6 +100,19 @@ def test_other_scales_than_the_graph_s_are_refused(mindir):
         converted(mindir, layers=tuple(changed))
     with pytest.raises(ValueError, match="conv.weight_codes is not the weight of a layer that was quantized"):
         converted(mindir, layers=quantization().layers[1:])
+
+
+@pytest.mark.parametrize("name, inputs", [
+    ("linear", (Quantizer("uniform", 8, (CodeRange(0.0372, -128, 127),)),)),
+    ("narrow", (Quantizer("uniform", 6, (CodeRange(0.0812, -32, 30),)),)),
+    ("long", (Quantizer("uniform", 6, (CodeRange(0.0547, -4, 59),)),)),
+    ("scores", "swapped"), ("mix", "swapped")])
+def test_other_scales_of_activations_than_the_graph_s_are_refused(mindir, name, inputs):
+    """Of a product with weights, whose factor alone would not tell, and of two activations that change places."""
+    changed = [dataclasses.replace(layer, inputs=layer.inputs[::-1] if inputs == "swapped" else inputs)
+               if layer.name == name else layer for layer in quantization().layers]
+    with pytest.raises(ValueError, match="reads codes with other scales or limits than the quantization's; "):
+        converted(mindir, layers=tuple(changed))
 
 
 def test_codes_are_read_by_products_alone():

@@ -26,9 +26,10 @@ from PIL import Image
 from src.checkpoint import save_network
 from src.data.synthetic import write_coco
 from src.modeling.build_sam import build_sam
-from src.quantization.calibrate import Calibration, QuantizeSettings, check_examples
+from src.quantization.calibrate import Calibration, check_examples
 from src.quantization.scales_file import read_scales
 from src.quantization.sensitivity import proposal
+from src.quantization.settings import QuantizeSettings
 from tests.quantization.conftest import small_examples, small_sam
 from tests.root_scripts import run
 
@@ -85,6 +86,21 @@ def test_wider_must_name_products_and_teachers_are_refused(tmp_path, pynative):
     sam.image_encoder = ms.nn.Identity()
     with pytest.raises(ValueError, match="variant small has no TinyViT encoder; students are quantized"):
         Calibration(sam, QuantizeSettings(), SHA, tmp_path)
+
+
+@pytest.mark.parametrize("preset, setting, quantized", [
+    ("paper", "preset", True), ("paper", "float", False), ("ascend", "preset", False), ("ascend", "quantized", True)])
+def test_the_decoder_s_attention_is_quantized_as_asked(tmp_path, pynative, preset, setting, quantized):
+    """Scores, sums and the product that makes masks; nothing of the encoder."""
+    made = Calibration(small_sam(), QuantizeSettings(preset=preset, decoder_attention=setting), SHA, tmp_path)
+    names = {product.name for product in made.products}
+    attention = {"scores", "weighted_sum", "mask_product"}
+    found = {name.rpartition(".")[2] for name in names if name.startswith("mask_decoder")} & attention
+    assert found == (attention if quantized else set())
+    other = Calibration(small_sam(), QuantizeSettings(preset=preset, decoder_attention="float"), SHA, tmp_path)
+    changed = names - {product.name for product in other.products}
+    assert len(changed) == (15 if quantized else 0)
+    assert all("quantize.decoder_attention" in other.kept[name] and name not in made.kept for name in changed)
 
 
 RUNTIME = ("--runtime.device=cpu", "--runtime.mode=pynative")

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from mindspore import nn, ops
 
-from src.quantization.cells import QuantizedConv2d, QuantizedLinear, QuantizedMatMul, halves
+from src.quantization.cells import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
+from src.quantization.exact import halves
 from src.quantization.spec import CodeRange, LayerScales, Quantizer
 
 RNG = np.random.default_rng(0)
@@ -111,10 +112,23 @@ def test_sums_beyond_2_24_are_cut_in_halves(pynative):
     assert halves(layer("linear", (2, 100), SIGNED)) == 0
     longer = layer("linear", (2, 5000), SIGNED)
     longer.weight_codes[:] = 127
-    with pytest.raises(ValueError, match="layer: sums of 5000 products of 8 by 8 bits pass 2.24"):
+    with pytest.raises(ValueError, match="layer: sums of 5000 products of 8 by 8 bits pass 2.24.*; give it fewer bits"):
         halves(longer)
     with pytest.raises(ValueError, match="attn.scores: sums of 4096 products pass 2.24"):
         QuantizedMatMul(LayerScales("attn.scores", "matmul", 0, 8, (SIGNED, SIGNED), 4096), ops.BatchMatMul())
+
+
+def test_a_convolution_in_groups_is_not_cut():
+    """Halves of its channels would be read by the wrong groups: 2 groups of 1200 channels by 127 * 127 pass 2^24."""
+    spec = layer("conv", (4, 1200, 1, 1), SIGNED)
+    spec.weight_codes[:] = 127
+    conv = nn.Conv2d(2400, 4, 1, group=2)
+    with pytest.raises(ValueError, match="layer: sums of 1200 products pass 2.24, .* and a convolution in 2 groups can"
+                                         "not be cut in halves; give it fewer bits, or float: quantize.wider=.layer."):
+        QuantizedConv2d(spec, conv.conv2d)
+    assert QuantizedConv2d(spec, nn.Conv2d(1200, 4, 1).conv2d).half == 600
+    spec.weight_codes[:] = 3
+    assert QuantizedConv2d(spec, conv.conv2d).half == 0
 
 
 def test_log2_cell_is_near_its_simulation(pynative):

@@ -168,9 +168,39 @@ def test_one_pass_observes_every_product_and_puts_the_network_back(sam, examples
     for product in products:
         out = samples[product.name][0].shape[:-1]
         assert gradients[product.name].shape[:-1] == out and np.isfinite(gradients[product.name]).all()
+        assert np.abs(gradients[product.name]).max() > 0, product.name
     assert all(np.array_equal(old, new) for old, new in zip(before, decode(sam, examples[0])))
     # 32 x 32 places, 3 x 3 of 3 channels, 4 of 8 channels.
     assert observer.macs["image_encoder.patch_embed.seq.0"] == 32 * 32 * 27 * 4
     broken = examples[1]._replace(image=np.where(np.arange(64) == 5, np.nan, examples[1].image).astype(np.float32))
     with pytest.raises(ValueError, match="receives values that are not finite on calibration picture 2"):
         observer.float_pass(1, broken)
+
+
+def test_a_gradient_of_the_encoder_agrees_with_a_finite_difference(sam, examples):
+    """A bias adds to every position, so the distance's derivative to it is the sum of the gradients of all 64: sampled
+    rows and their channels are those of the product. With 20 bits rounding is too fine to be seen, and outputs
+    that are not the network's keep the distance from its minimum."""
+    fold_network(sam)
+    products = [product for product in find_products(sam) if not reason_to_keep(product)]
+    observer = Observer(sam, PromptDecoder(sam).set_train(False), products, seed=1)
+    observer.count_macs()
+    name = "image_encoder.layers.1.blocks.0.mlp.fc1"
+    product, = (product for product in products if product.name == name)
+    _, (masks, ious) = observer.float_pass(0, examples[0])
+    outputs = masks + np.random.default_rng(0).standard_normal(masks.shape).astype(np.float32), 0.8 * ious
+    gradients, value = observer.gradient_pass(0, examples[0], outputs, {p.name: (20, 20) for p in products})
+    found = gradients[name].sum((0, 1))
+    assert gradients[name].shape[:2] == (1, 64)
+    bias, step = product.bias.copy(), 0.02
+
+    def distance(channel, change):
+        product.operation.bias.set_data(Tensor(bias + change * (np.arange(len(bias)) == channel).astype(np.float32)))
+        new = decode(sam, examples[0])
+        product.operation.bias.set_data(Tensor(bias))
+        return float(model_distance(*map(Tensor, (*outputs, *new, examples[0].valid))).asnumpy())
+
+    assert distance(0, 0.0) == pytest.approx(value, rel=1e-4)
+    for channel in np.argsort(-np.abs(found))[:3]:
+        slope = (distance(channel, step) - distance(channel, -step)) / (2 * step)
+        assert found[channel] == pytest.approx(slope, rel=0.03) and slope != 0

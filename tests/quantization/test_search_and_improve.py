@@ -17,8 +17,16 @@ import numpy as np
 import pytest
 
 from src.quantization import improve
-from src.quantization.search import Grid, activation_candidates, distance, search_pair, search_weighted
-from src.quantization.spec import GELU_MINIMUM, largest_sum, weight_codes
+from src.quantization.exact import check_exact
+from src.quantization.search import (
+    Grid,
+    activation_candidates,
+    distance,
+    exact_candidates,
+    search_pair,
+    search_weighted,
+)
+from src.quantization.spec import GELU_MINIMUM, LayerScales, largest_code, largest_sum, weight_codes
 
 RNG = np.random.default_rng(1)
 SMALL = Grid(count=7, rounds=3)  # few enough that every candidate is tried
@@ -106,6 +114,48 @@ def test_search_of_a_pair_and_its_bound():
     chosen, _, _ = search_pair(a, b, None, activation_candidates("twin_softmax", 8, 0, 1, SMALL), second, SMALL, 4096,
                                True)
     assert largest_sum(chosen, 4096, True) * 128 <= 2**24
+
+
+def test_sums_of_a_pair_stay_exact_with_the_codes_that_the_second_has():
+    """Codes of an offset reach 247 here, not 128. The best scale for the softmax would be the smallest, 0.004 / 255,
+    whose sums of 2 * 255 / 0.004 codes pass 2^24 with 247 but not with 128."""
+    logits = normal(1, 1, 6, 4096)
+    a = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    b = np.abs(normal(1, 1, 4096, 4)) - 0.1
+    second = activation_candidates("offset", 8, -0.1, 3.0, SMALL)
+    first = activation_candidates("unsigned", 8, 0.0, 0.004, Grid(1.0, 1.2, 7))
+    first, second, _ = search_pair(a, b, None, first, second, SMALL, 4096, True)
+    layer = LayerScales("attn.mix", "matmul", 0, 8, (first, second), 4096)
+    check_exact(layer)
+    assert largest_code(second) > 240
+    wide = layer.inputs[0]._replace(ranges=(first.ranges[0]._replace(scale=0.004 / 255),))
+    with pytest.raises(ValueError, match="attn.mix: sums of 4096 products pass 2.24, .*quantize.wider=.attn.mix. with"):
+        check_exact(LayerScales("attn.mix", "matmul", 0, 8, (wide, second), 4096))
+
+
+@pytest.mark.parametrize("style", ["signed", "unsigned"])
+def test_a_flat_softmax_over_many_keys_has_a_scale(style):
+    """1 / 4096 at most: every share of it gives sums beyond 2^24. The smallest scale whose sums do not is 2^-16, of
+    which 1 / 4096 is 16."""
+    a = np.full((1, 1, 2, 4096), 1 / 4096, np.float32)
+    second = activation_candidates("signed", 8, -3, 3, SMALL)
+    first = activation_candidates(style, 8, 0.0, 1 / 4096, Grid())
+    chosen, other, found = search_pair(a, normal(1, 1, 4096, 4), None, first, second, SMALL, 4096, True)
+    assert chosen.ranges[0].scale == 2.0**-16 and chosen.ranges[0].high == first[0].ranges[0].high
+    check_exact(LayerScales("attn.mix", "matmul", 0, 8, (chosen, other), 4096))
+    assert found < 1e-3
+
+
+def test_candidates_that_fit_stay_as_they_are():
+    first, second = activation_candidates("signed", 8, -1, 1, SMALL), activation_candidates("signed", 8, -1, 1, SMALL)
+    assert exact_candidates(first, second, 1024, False) == first
+    assert exact_candidates(first, second, 1025, False) == first  # refused by check_exact
+    soft = activation_candidates("unsigned", 8, 0, 1, Grid())
+    assert exact_candidates(soft, second, 4096, True) == soft
+    soft = activation_candidates("unsigned", 8, 0, 0.1, Grid())  # from 0.001 / 255 on: some fit
+    least, *others = exact_candidates(soft, second, 4096, True)
+    assert least.ranges[0].scale == 2.0**-16 and 50 < len(others) < 100
+    assert others == [q for q in soft if q.ranges[0].scale >= 2.0**-16]
 
 
 def test_channel_factors_level_all_channels_and_keep_the_product():

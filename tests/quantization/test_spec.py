@@ -13,11 +13,15 @@
 # limitations under the License.
 # ============================================================================
 """Quantizers on values worked out by hand, and scales.json: what is written is read, what is broken is refused."""
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from src.checkpoint.file_hash import file_sha256
+from src.quantization.cost import cost_rows
+from src.quantization.load import describe_scales
 from src.quantization.scales_file import read_scales, write_scales
 from src.quantization.spec import (
     CodeRange,
@@ -104,7 +108,8 @@ def quantization():
     twin = Quantizer("twin", 8, (CodeRange(0.01, 0, 127), CodeRange(0.25, 0, 127)), 0.125)
     matmul = LayerScales("a.mix", "matmul", 0, 8, (twin, uniform(0.3, -128, 127, 8)), 5)
     return Quantization("ab" * 32, "nano", 64, "paper", 4, 8, (linear, matmul), {"a.c": "because"}, {"a.c": 7},
-                        ("a.b",), {"a.norm.gamma": np.array([1, 2], np.float32)}, {"metric": "mse"})
+                        ("a.b",), {"a.norm.gamma": np.array([1, 2], np.float32)}, {"metric": "mse"},
+                        parameter_bytes=400)
 
 
 def test_what_is_written_is_read(tmp_path, quantization):
@@ -114,6 +119,7 @@ def test_what_is_written_is_read(tmp_path, quantization):
     assert again.record("x", "y") == quantization.record("x", "y")
     for name, array in quantization.arrays().items():
         assert np.array_equal(again.arrays()[name], array) and again.arrays()[name].dtype == array.dtype
+    assert again.parameter_bytes == 400
     assert again.layers[1].inputs == quantization.layers[1].inputs
     assert again.layers[0].weight_scales.dtype == np.float32
     assert np.array_equal(again.layers[0].weight_scales, quantization.layers[0].weight_scales)
@@ -125,15 +131,35 @@ def change(path, edit):
     path.write_text(json.dumps(content))
 
 
+def operand(content, layer, place):
+    return content["layers"][layer]["inputs"][place]
+
+
 @pytest.mark.parametrize("edit, message", [
     (lambda c: c.pop("layers"), "not a whole scales.json (KeyError: 'layers')"),
     (lambda c: c.update(format=9), "format 9 is not 1"),
     (lambda c: c["layers"][0].update(weight_bits=12), "weight_bits of a.b is 12; it must be an integer from 2 to 8"),
-    (lambda c: c["layers"][0].update(weight_bits=2), "a.b has weight codes beyond 2 bits"),
+    (lambda c: c.update(weight_bits=12), "weight_bits is 12; it must be an integer from 2 to 8"),
+    (lambda c: c.update(activation_bits=1.5), "activation_bits is 1.5; it must be an integer from 2 to 8"),
+    (lambda c: c["layers"][0].update(weight_bits=2), "a.b has the weight code 5; 2 bits hold -2..1"),
     (lambda c: c["layers"][0].update(activation_bits=0), "activation_bits of a.b is 0"),
     (lambda c: c["layers"][0].update(weight_scales=[1.0]), "a.b has 1 weight_scales for codes [2, 3] int8"),
+    (lambda c: c["layers"][0].update(weight_scales=[0.1, float("nan")]), "weight scale 1 of a.b is nan; it must"),
+    (lambda c: c["layers"][0].update(weight_scales=[0.0, 0.1]), "weight scale 0 of a.b is 0.0; it must be finite"),
+    (lambda c: c["layers"][0].update(kind="matmul"), "a.b is a matmul with 1 quantizers; a matmul has two"),
+    (lambda c: c["layers"][0].update(kind="other"), "a.b is a other with 1 quantizers"),
     (lambda c: c["layers"][1]["inputs"][0].update(kind="third"), "is not of a known kind"),
-    (lambda c: c["layers"][0]["inputs"][0]["ranges"][0].update(scale=-1.0), "or its ranges are impossible"),
+    (lambda c: operand(c, 1, 0).update(bits=9), "a.mix: bits of a quantizer is 9; it must be an integer from 2 to 8"),
+    (lambda c: operand(c, 1, 1).update(bits=4), "a.mix: codes -128..127 are no range of a uniform quantizer of 4 bits"),
+    (lambda c: operand(c, 0, 0).update(bits=9), "a.b: bits of a quantizer is 9"),
+    (lambda c: c["layers"][0].update(activation_bits=7), "a.b has a quantizer of 8 bits, its activation_bits are 7"),
+    (lambda c: operand(c, 1, 0)["ranges"][1].update(high=128), "a.mix: codes 0..128 are no range of a twin quant"),
+    (lambda c: operand(c, 0, 0)["ranges"][0].update(low=-4), "a.b: codes -4..252 are no range of a uniform quant"),
+    (lambda c: operand(c, 0, 0)["ranges"][0].update(low=3), "a.b: codes 3..252 are no range"),
+    (lambda c: operand(c, 0, 0)["ranges"][0].update(low=-2.5), "a.b: codes -2.5..252 are no range"),
+    (lambda c: operand(c, 0, 0)["ranges"][0].update(scale=-1.0), "a.b: scale of a quantizer is -1.0; it must be"),
+    (lambda c: operand(c, 0, 0)["ranges"][0].update(scale=float("nan")), "a.b: scale of a quantizer is nan; it must"),
+    (lambda c: operand(c, 1, 0).update(split=float("inf")), "a.mix: split of a quantizer is inf; it must be finite"),
     (lambda c: c.update(codes_file="other.npz"), "other.npz, is not beside it"),
     (lambda c: c.update(codes_sha256="0"), "scales_codes.npz is not the file it was written with"),
 ])
@@ -143,6 +169,42 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, quantization, edit, mess
     with pytest.raises(ValueError) as caught:
         read_scales(path)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_log2_is_labelled_a_simulation(tmp_path, quantization):
+    """In records and in the table of the cost, of networks that have it alone."""
+    log2 = Quantizer("log2", 8, (CodeRange(1.0, 0, 255),))
+    pair = quantization.layers[1]
+    layers = {"": quantization.layers, ", simulation only (log2 softmax)": (
+        quantization.layers[0], dataclasses.replace(pair, inputs=(log2, pair.inputs[1])))}
+    for label, of_label in layers.items():
+        labelled = dataclasses.replace(quantization, layers=of_label)
+        path, _ = write_scales(tmp_path / "scales.json", labelled)
+        assert describe_scales(path) == f"w4a8 paper, scales sha256 {file_sha256(path)}{label}"
+        assert cost_rows(labelled)[-1].startswith(f"| W4A8, paper{label} |")
+
+
+@pytest.mark.parametrize("bits, code", [(6, 32), (6, -33), (8, None), (4, 8)])
+def test_codes_end_where_their_bits_end(tmp_path, quantization, bits, code):
+    """+32 is no code of 6 bits, although -32 is."""
+    codes = np.array([[-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0], [1, 2, 3]], np.int8)
+    layer = dataclasses.replace(quantization.layers[0], weight_bits=bits, weight_codes=codes)
+    path = tmp_path / "scales.json"
+    write_scales(path, dataclasses.replace(quantization, layers=(layer,)))
+    assert np.array_equal(read_scales(path).layers[0].weight_codes, codes)
+    if code is not None:
+        codes[1, 1] = code
+        write_scales(path, dataclasses.replace(quantization, layers=(layer,)))
+        with pytest.raises(ValueError, match=f"a.b has the weight code {code}; {bits} bits hold -{2 ** (bits - 1)}"):
+            read_scales(path)
+
+
+def test_a_bias_has_a_finite_value_for_each_channel(tmp_path, quantization):
+    for bias in ([1.0, 2.0, 3.0], [1.0, np.nan]):
+        layer = dataclasses.replace(quantization.layers[0], bias=np.array(bias, np.float32))
+        write_scales(tmp_path / "scales.json", dataclasses.replace(quantization, layers=(layer,)))
+        with pytest.raises(ValueError, match=rf"bias of a.b is \[{len(bias)}\] for 2 channels, or not finite"):
+            read_scales(tmp_path / "scales.json")
 
 
 def test_no_file_and_no_json(tmp_path):

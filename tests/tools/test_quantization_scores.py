@@ -19,13 +19,14 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from src.config import load_config
-from src.quantization.calibrate import QuantizeSettings
 from src.quantization.scales_file import write_scales
+from src.quantization.sensitivity import sensitivity_rows
+from src.quantization.settings import QuantizeSettings
 from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
-from tools.quantization_scores import ROWS, SCORES, main, markdown
+from tools import quantization_scores
+from tools.quantization_scores import BASES, ROWS, SCORES, SIX, main, markdown, wider_layers
 
 # Stands in for the interpreter: notes its arguments, leaves what quantize.py and eval.py leave.
 FAKE = """#!/usr/bin/env python3
@@ -38,7 +39,7 @@ else:
     folder = pathlib.Path(given["--eval.output_dir"])
     folder.mkdir(parents=True)
     score = 0.5 if "--eval.scales" in given else 0.75
-    content = {"mean_iou": score, "ap": 0.25, "miou": [score / 2, score]}
+    content = {"mean_iou": score, "ap": 0.25, "miou": [score / 2, score], "modes": {"full": {"miou": 0.125}}}
     (folder / "results.json").write_text(json.dumps(content))
 """
 
@@ -46,13 +47,14 @@ else:
 @pytest.fixture
 def scales(tmp_path):
     """Folder as quantize.py leaves it: one linear layer of 2 x 3 weights of 4 bits, 8 bits for activations, 32 MACs,
-    and 7 MACs in float."""
+    and 7 MACs in float; 400 bytes of parameters."""
     quantizer = Quantizer("uniform", 8, (CodeRange(0.1, -128, 127),))
     layer = LayerScales("a.b", "linear", 4, 8, (quantizer,), 3, 32, 0.5, np.array([0.1, 0.3], np.float32),
                         np.ones((2, 3), np.int8), np.array([0.7, -1], np.float32))
     (tmp_path / "made").mkdir()
     write_scales(tmp_path / "made" / "scales.json", Quantization(
-        "ab" * 32, "nano", 64, "paper", 4, 8, (layer,), {"a.c": "because"}, {"a.c": 7}, (), {}, {"metric": "mse"}))
+        "ab" * 32, "nano", 64, "paper", 4, 8, (layer,), {"a.c": "because"}, {"a.c": 7}, (), {}, {"metric": "mse"},
+        parameter_bytes=400))
     (tmp_path / "made" / "cost.md").write_text("")
     return tmp_path / "made"
 
@@ -63,7 +65,7 @@ def test_every_row_is_a_configuration():
         bits = (section.weight_bits, section.activation_bits)
         assert bits == ((6, 6) if row.endswith("w6a6") else (8, 8))
         QuantizeSettings(preset=section.preset, gelu=section.gelu, softmax=section.softmax, rounding=section.rounding)
-    changed = load_config(ROWS[-1][2]).quantize
+    changed = load_config(next(changes for row, _, changes in ROWS if row == "all_w6a6")).quantize
     assert (changed.gelu, changed.softmax, changed.rounding) == ("offset", "unsigned", "gptq")
     assert changed.reparametrise and changed.sign_trick and changed.bias_correction
 
@@ -74,7 +76,7 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
     for name, value in (("PYTHON", tmp_path / "python"), ("NOTES", tmp_path / "notes"), ("SCALES", scales)):
         monkeypatch.setenv(name, str(value))
     weights, out = tmp_path / "nano.safetensors", tmp_path / "out"
-    save_file({"a": np.zeros(100, np.float32)}, weights)  # 400 bytes
+    weights.touch()
     call = ["--checkpoint", str(weights), "--output", str(out), "--protocols", "box", "points", "--eval.limit=3"]
     assert main([*call, "--rows", "float", "ascend_w6a6"]) == 0
     row = out / "ascend_w6a6"
@@ -86,16 +88,23 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
     entry = json.loads((out / "scores.json").read_text())["rows"]["ascend_w6a6"]
     assert entry["scores"] == {"mean IoU, boxes": 0.5, "mask AP": 0.25, "mean IoU, one point": 0.25,
                                "mean IoU, last point": 0.5}
+    assert entry["cost"]["float"]["bytes"] == 400
     # 32 MACs by the wider of 4 and 8 bits: 32 * 8 / 32 = 8, and 7 float ones. 400 bytes, of which 6 weights of 4 bytes
     # become half a byte each, and two scales of 4 bytes come to it: 400 - 21 + 8.
     assert (entry["cost"]["quantized"]["scaled_macs"], entry["cost"]["quantized"]["bytes"]) == (15.0, 387)
     text = (out / "scores.md").read_text()
-    assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 |" in text
-    assert "| W6A6, ascend | 50.00 (-25.00) | 25.00 (+0.00) | 25.00 (-12.50) | 50.00 (-25.00) |" in text
+    assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 |  |\n" in text
+    assert "| W6A6, ascend | 50.00 (-25.00) | 25.00 (+0.00) | 25.00 (-12.50) | 50.00 (-25.00) |  |\n" in text
     assert main([*call, "--rows", "paper_w8a8"]) == 0
     assert len((tmp_path / "notes").read_text().splitlines()) == 2 + 3 + 3  # nothing twice
     kept = json.loads((out / "scores.json").read_text())["rows"]
     assert list(kept) == ["float", "paper_w8a8", "ascend_w6a6"] and kept["ascend_w6a6"] == entry
+    # Other protocols add their columns; what was scored before stays.
+    assert main([*call[:5], "everything", "--rows", "ascend_w6a6"]) == 0
+    assert "--eval.protocol=everything" in (tmp_path / "notes").read_text().splitlines()[-1]
+    scores = json.loads((out / "scores.json").read_text())["rows"]["ascend_w6a6"]["scores"]
+    assert scores == {**entry["scores"], "mean IoU, everything": 0.125}
+    assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 | - |  |\n" in (out / "scores.md").read_text()
     shutil.rmtree(out / "float")
     os.remove(weights)
     capsys.readouterr()
@@ -111,9 +120,51 @@ def test_improvements_share_a_line_of_cost():
     text = markdown(rows, "the command")
     assert ("| float32 | 1.00 | 2.00 | 4.00 | 0.0 % |\n"
             "| W6A6, paper | 0.50 | 1.00 | 1.00 | 50.0 % |\n\n`the command`") in text
-    assert "| W6A6, paper, bias correction | 50.00 |" in text
+    assert "| W6A6, paper, bias correction | 50.00 | +0.00 |" in text
     rows["float"] = {"scores": {"mask AP": 0.25}, "cost": None}
-    assert "| float32 | - | 25.00 |" in markdown(rows, "")
+    assert "| float32 | - | 25.00 |  |" in markdown(rows, "")
+
+
+def test_gains_are_against_the_row_that_is_built_on():
+    """0.5 + 0.01 of the improvement alone, not 0.75 - 0.51 of float; a column that the base lacks has none."""
+    rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625}, "paper_w6a6": {
+        "mean IoU, boxes": 0.5}, "bias_w6a6": {"mean IoU, boxes": 0.51, "mask AP": 0.25},
+        "all_w8a8": {"mean IoU, boxes": 0.62}, "mixed_w6a6": {"mean IoU, boxes": 0.56}}
+    text = markdown({row: {"scores": scores, "cost": None} for row, scores in rows.items()}, "")
+    assert "| network | mean IoU, boxes | mask AP | gain |\n|---|---|---|---|\n" in text
+    assert "| W6A6, paper | 50.00 (-25.00) | - |  |\n" in text
+    assert "| W6A6, paper, bias correction | 51.00 (-24.00) | 25.00 | +1.00, - |\n" in text
+    assert "| W8A8, paper, all improvements | 62.00 (-13.00) | - | -0.50, - |\n" in text
+    assert "| W6A6, paper, some layers W8A8 | 56.00 (-19.00) | - | +6.00, - |\n" in text
+    rows = {row for row, *_ in ROWS}
+    assert set(BASES) | set(BASES.values()) <= rows
+    assert rows - set(BASES) == {"float", "paper_w8a8", "ascend_w8a8", "paper_w6a6", "ascend_w6a6"}
+
+
+def test_layers_of_the_mixed_row(tmp_path, monkeypatch, capsys):
+    """As named, as a sensitivity run proposes, or of the configuration."""
+    losses = [("image_encoder.neck.0", 4.0), ("a.fc1", 3.0), ("b", 1.0)]
+    report = tmp_path / "cost.md"
+    report.write_text("\n".join(["| model |", *sensitivity_rows(losses)]) + "\n")
+    assert wider_layers([str(report)]) == ["image_encoder.neck.0"]
+    assert wider_layers(["a.fc1", "b"]) == ["a.fc1", "b"] and wider_layers(["b"]) == ["b"]
+    assert "image_encoder.patch_embed" in wider_layers(None)
+    report.write_text("| model |\n")
+    with pytest.raises(ValueError, match="cost.md holds no proposal; run quantize.py with --quantize.sensitivity_im"):
+        wider_layers([str(report)])
+    # The row passes them to quantize.py, and to it alone.
+    seen = []
+
+    def note(script, options, log):
+        seen.append((script, options))
+        raise ValueError("stop")
+
+    monkeypatch.setattr(quantization_scores, "run", note)
+    (tmp_path / "w.safetensors").touch()
+    call = ["--checkpoint", str(tmp_path / "w.safetensors"), "--output", str(tmp_path / "out"), "--mixed", "a.fc1", "b"]
+    assert main([*call, "--rows", "mixed_w6a6"]) == 2 and main([*call, "--rows", "paper_w6a6"]) == 2
+    assert "--quantize.wider=[a.fc1,b]" in seen[0][1] and seen[0][1][:2] == SIX
+    assert not any("wider" in option for option in seen[1][1])
 
 
 def test_everything_is_scored_by_its_first_mode():
