@@ -51,9 +51,9 @@ def evaluate_everything(generators, dataset, image_ids, labels, log, skipped, an
     warm = []
 
     def evaluate_image(image_id, image):
-        if not warm:  # the first run of each mode compiles its graphs; it is made twice, and timed the second time
+        if not warm:  # the seconds of every mode and image are of work alone
             for generator in generators.values():
-                generator.run(image)
+                generator.warm_up(image)
             warm.append(True)
         groups = labels_by_annotator(labels[image_id], annotators)
         return {"modes": {mode: _segment(generator, image, groups) for mode, generator in generators.items()}}

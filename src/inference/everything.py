@@ -119,6 +119,19 @@ class EverythingGenerator:
         fast = self.settings.fast and network is not None and can_decode_tokens_first(network)
         self._decoding = (FastDecoding if fast else PlainDecoding)(predictor, self.settings.points_per_batch)
 
+    def warm_up(self, image):
+        """Compile or load all that a run on any image may need, so that later seconds are of work alone.
+
+        Args:
+            image: [H, W, 3] uint8 RGB, any.
+        """
+        self.predictor.set_image(image)
+        try:
+            self.predictor.wait()
+            self._decoding.warm_up()
+        finally:
+            self.predictor.reset_image()
+
     def generate(self, image, on_progress=None):
         """Records of SAM's generator, those of `run`."""
         return self.run(image, on_progress)[0]

@@ -17,7 +17,6 @@ import dataclasses
 import json
 import tracemalloc
 
-import mindspore as ms
 import numpy as np
 import pytest
 from colour_predictor import ColourPredictor
@@ -308,8 +307,7 @@ def tiny_predictor():
     return SamPredictor(sam)
 
 
-def test_fast_equals_plain(tiny_predictor):
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # test_token_first.py has both modes
+def test_fast_equals_plain(tiny_predictor, pynative):  # test_token_first.py has both modes
     image = np.random.default_rng(5).integers(0, 256, (44, 60, 3), np.uint8)
     tiny_predictor.set_image(image)
     points = np.array(grid(4, 60, 44))
@@ -333,14 +331,45 @@ def test_fast_equals_plain(tiny_predictor):
             assert ours["point_coords"] == theirs["point_coords"] and ours["crop_box"] == theirs["crop_box"]
             np.testing.assert_allclose(ours["predicted_iou"], theirs["predicted_iou"], atol=1e-5)
             np.testing.assert_allclose(ours["stability_score"], theirs["stability_score"], atol=0.01)
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
-def test_fast_discards_at_low_resolution_what_cannot_be_stable(tiny_predictor):
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+def shapes_of_calls(decoding, steps, monkeypatch):
+    """A list that the shapes of the arguments of each later call of the named steps are added to."""
+    seen = []
+    for name in steps:
+        step = getattr(decoding, name)
+
+        def spy(*arguments, name=name, step=step):
+            seen.append((name, *(tuple(argument.shape) for argument in arguments if argument is not None)))
+            return step(*arguments)
+
+        monkeypatch.setattr(decoding, name, spy)
+    return seen
+
+
+@pytest.mark.parametrize("fast", (True, False))
+def test_after_warming_up_no_shape_is_new(tiny_predictor, pynative, monkeypatch, fast):
+    """A graph is compiled for each shape of each step: of 5 x 5 points round one asks 4, round two 16 and 5."""
+    image = np.random.default_rng(5).integers(0, 256, (44, 60, 3), np.uint8)
+    settings = EverythingSettings(points_per_side=5, points_per_batch=16, hierarchical=True, fast=fast,
+                                  coarse_ratio=0.4, pred_iou_thresh=1e-9, high_score_thresh=1e9)
+    generator = EverythingGenerator(tiny_predictor, settings)
+    seen = (shapes_of_calls(generator._decoding, ("_tokens", "_masks"), monkeypatch) if fast else
+            shapes_of_calls(tiny_predictor, ("_decode",), monkeypatch))
+    generator.warm_up(image)
+    assert tiny_predictor.image_embeddings is None
+    warm = set(seen)
+    # Fast: 16 and 4 prompts in both steps. Plain: 16, 4 and 1 prompts.
+    assert len(warm) == (4 if fast else 3)
+    seen.clear()
+    for size in ((44, 60), (30, 20)):
+        generator.run(np.resize(image, (*size, 3)))
+    assert set(seen) == warm
+
+
+def test_fast_discards_at_low_resolution_what_cannot_be_stable(tiny_predictor, pynative):
     image = np.random.default_rng(5).integers(0, 256, (44, 60, 3), np.uint8)
     settings = EverythingSettings(points_per_side=2, points_per_batch=4, pred_iou_thresh=0, stability_score_offset=1e3)
     counts = EverythingGenerator(tiny_predictor, settings).run(image)[1]
     plain = EverythingGenerator(tiny_predictor, dataclasses.replace(settings, fast=False)).run(image)[1]
-    ms.set_context(mode=ms.GRAPH_MODE)
     assert (counts.full_size_masks, plain.full_size_masks) == (0, 12)
