@@ -97,7 +97,7 @@ class MaskScorer:
         if not waiting:
             return []
         rles = encode_transposed_masks(self.canvas[:len(waiting)])
-        boxes = last_pixel_boxes(rles)
+        boxes = last_pixel_boxes(rles, self.crop_box[:2])
         cut_off = near_crop_edge(boxes, self.crop_box, self.image_size)
         found = []
         for rle, box, cut, (index, stability, sure) in zip(rles, boxes, cut_off, waiting):
@@ -116,8 +116,13 @@ def without_duplicates(candidates, scores, iou_threshold):
     return [candidates[index] for index in keep]
 
 
-def last_pixel_boxes(rles):
-    """Boxes (x0, y0, x1, y1), x1 and y1 the last column and row; zeros for an empty mask."""
+def last_pixel_boxes(rles, corner=(0, 0)):
+    """Boxes (x0, y0, x1, y1), x1 and y1 the last column and row; an empty mask has `corner` (x, y) for both corners.
+
+    SAM moves the boxes of a crop by its corner, an empty mask's zeros too, so that in an inner crop they are cut off.
+    """
     boxes = rle_boxes(rles)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:] - 1, 0)
+    empty = boxes[:, 2] == boxes[:, 0]
+    boxes[:, 2:] -= 1
+    boxes[empty] = (*corner, *corner)
     return [tuple(box) for box in boxes.tolist()]

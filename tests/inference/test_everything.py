@@ -24,6 +24,7 @@ from pycocotools import mask as coco_mask
 
 from src.inference import everything_scoring
 from src.inference.everything import EverythingGenerator, EverythingSettings
+from src.inference.mask_records import encode_masks
 from src.inference.predictor import SamPredictor
 from src.modeling.build_sam import build_sam_around
 from src.modeling.image_encoder import ImageEncoderViT
@@ -249,6 +250,31 @@ def test_points_of_a_later_crop_are_moved():
     assert green[0]["bbox"] == [360, 168, 63, 31]
     x, y = green[0]["point_coords"][0]
     assert 360 <= x < 424 and 168 <= y < 200
+
+
+def test_empty_masks_of_inner_crops_are_cut_off_as_in_sam():
+    """SAM moves an empty mask's zeros to the crop's corner: near the crop's edge, and near the image's only where the
+    crop begins there. 4 points in the image, 4 in each of four crops; the third mask of each is empty."""
+    image = np.full((256, 512, 3), RED, np.uint8)
+    keep_all = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1, "crop_nms_thresh": 1}
+    records = segment(image, points_per_side=2, crop_n_layers=1, crop_overlap_ratio=0.0, **keep_all)[0]
+    empty = [(record["crop_box"], record["bbox"]) for record in records if not record["area"]]
+    # The inverse of a red mask is empty too.
+    assert empty.count(([0, 0, 256, 128], [0, 0, 0, 0])) == empty.count(([0, 0, 512, 256], [0, 0, 0, 0])) == 8
+    assert len(empty) == 16
+    # Where no border is more than 20 px from another they stay, each at its crop's corner.
+    records = segment(image[:16, :20], points_per_side=1, crop_n_layers=1, crop_overlap_ratio=0.0, **keep_all)[0]
+    assert {tuple(record["bbox"]) for record in records if not record["area"]} == {
+        (0, 0, 0, 0), (10, 0, 0, 0), (0, 8, 0, 0), (10, 8, 0, 0)}
+    # A mask of the first pixel alone is not empty.
+    assert everything_scoring.last_pixel_boxes(encode_masks(np.eye(1, 9, dtype=bool).reshape(1, 3, 3)), (7, 8)) == [
+        (0, 0, 0, 0)]
+
+
+def test_a_mask_below_every_cut_has_a_stability_that_json_knows():
+    records = segment(scene(), points_per_side=1, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1)[0]
+    assert [record["stability_score"] for record in records if not record["area"]] == [0.0]
+    json.dumps(records, allow_nan=False)
 
 
 def test_small_regions_are_removed_and_new_duplicates_dropped():
