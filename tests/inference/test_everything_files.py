@@ -72,6 +72,13 @@ def test_no_image_overwrites_another(tmp_path):
     assert sorted(stated) == sorted(names)
 
 
+def test_dots_in_a_name(tmp_path):
+    names = ["clip.v2_000000", "clip.v2_000004", "my.photo.JPG"]
+    segment_files(Halves(), [(name, grey()) for name in names], tmp_path, lambda line: None)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "clip.v2_000000_everything.json", "clip.v2_000004_everything.json", "my.photo_everything.json"]
+
+
 def test_pictures_of_a_folder(tmp_path):
     for name, value in (("b.png", 7), ("a.png", 3)):
         Image.fromarray(grey(value)).save(tmp_path / name)
@@ -88,7 +95,7 @@ def test_pictures_of_a_folder(tmp_path):
         list(read_pictures(tmp_path / "empty", broken.append))
 
 
-def test_frames_of_a_video(tmp_path):
+def test_frames_of_a_video(tmp_path, monkeypatch):
     path = tmp_path / "clip.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
     for value in range(0, 200, 20):
@@ -103,5 +110,11 @@ def test_frames_of_a_video(tmp_path):
     with pytest.raises(ValueError, match="none.mp4: no such video file"):
         list(read_frames(tmp_path / "none.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(ValueError, match="text.mp4: not a video"):
+    message = "text.mp4: not a video, or OpenCV cannot decode its first frame"
+    with pytest.raises(ValueError, match=message):
+        list(read_frames(tmp_path / "text.mp4"))
+    # A container that opens, with a frame that cannot be decoded.
+    capture = SimpleNamespace(grab=lambda: True, retrieve=lambda: (False, None), release=lambda: None)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: capture)
+    with pytest.raises(ValueError, match=message):
         list(read_frames(tmp_path / "text.mp4"))
