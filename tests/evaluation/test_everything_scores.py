@@ -26,6 +26,7 @@ from pycocotools.cocoeval import COCOeval
 
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
+from src.evaluation import image_loop
 from src.evaluation.box_sources import read_labels
 from src.evaluation.everything import evaluate_everything, labels_by_annotator, score_mode
 from src.evaluation.proposals import label_scores, recalls
@@ -200,6 +201,20 @@ def test_all_modes_are_warm_before_the_first_image_and_a_second_run_continues(an
     assert modes["full"].events == ["warm up"] * 2 + ["run"] * 2
     done = generators()
     assert evaluate(done, annotations_path, tmp_path / "log") == first and done["full"].events == []
+
+
+def test_a_bar_counts_the_images(annotations_path, tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(image_loop.tqdm):
+        def __init__(self, *arguments, disable, **options):
+            assert disable is None  # shown on a terminal
+            super().__init__(*arguments, **options, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(image_loop, "tqdm", Bar)
+    evaluate(generators(), annotations_path, tmp_path / "log")
+    assert [(bar.desc, bar.n, bar.total, bar.unit) for bar in bars] == [("everything", 2, 2, "image")]
 
 
 def test_images_without_labels_count_for_the_costs():

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Segment everything on files: names, frames, overlays, SA-1B's JSON, and what cannot be read."""
+import io
 import json
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ import pytest
 from PIL import Image
 
 from src.data.records import decode_segmentation
+from src.inference import everything_files
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record
 
@@ -70,6 +72,21 @@ def test_no_image_overwrites_another(tmp_path):
     assert len(written) == 5 and len(list(tmp_path.glob("*.png"))) == 5
     stated = [json.loads(path.read_text())["image"]["file_name"] for path in written]
     assert sorted(stated) == sorted(names)
+
+
+def test_a_bar_for_each_image(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(everything_files.tqdm):
+        def __init__(self, *arguments, **options):
+            assert options.pop("disable") is None  # shown on a terminal
+            super().__init__(*arguments, **options, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(everything_files, "tqdm", Bar)
+    segment_files(Halves(), [("one.jpg", grey()), ("two.jpg", grey())], tmp_path, lambda line: None)
+    assert [(bar.desc, bar.n, bar.total, bar.unit) for bar in bars] == [
+        ("one.jpg", 3, 4, "point"), ("two.jpg", 3, 4, "point")]
 
 
 def test_dots_in_a_name(tmp_path):
