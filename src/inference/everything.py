@@ -22,7 +22,7 @@ lengths; at most 64 MiB of them, or one, are ever held at the size of the image.
 """
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -93,7 +93,8 @@ class EverythingSettings:
 
 class Counts(NamedTuple):
     """What one image took: points decoded, batches of points, masks above the predicted IoU, masks upscaled to the
-    image's size, and seconds: of the image encoder, of the mask decoder, and in all."""
+    image's size; seconds: of the image encoder, of the mask decoder, and in all. For the choice of high_score_thresh:
+    points of the grids, decoded or not, and the median over the masks returned of their largest logits (None: none)."""
 
     points: int
     decoder_calls: int
@@ -102,6 +103,8 @@ class Counts(NamedTuple):
     encoder_seconds: float
     decoder_seconds: float
     seconds: float
+    grid_points: int
+    largest_logit: Optional[float]
 
 
 class EverythingGenerator:
@@ -185,8 +188,10 @@ class _Run:
         if settings.min_mask_region_area > 0:
             kept = self._without_small_regions(kept)
         records = self._records(kept)
+        seconds = time.perf_counter() - start
+        largest_logit = float(np.median([mask.largest_logit for mask in kept])) if kept else None
         return records, Counts(self.points, self.decoder_calls, self.candidates, self.full_size_masks,
-                               self.encoder_seconds, self.decoder_seconds, time.perf_counter() - start)
+                               self.encoder_seconds, self.decoder_seconds, seconds, self.total, largest_logit)
 
     def _crop(self, crop_box, grid):
         """Candidates of one crop without duplicates: all rounds of the point plan."""

@@ -110,9 +110,9 @@ def test_recall_at_the_edges_of_thresholds():
     assert recalls(np.array([[0.499]]), (5,)).ravel().tolist() == [0]
 
 
-def counts(points, calls, encode, decode, total):
+def counts(points, calls, encode, decode, total, largest_logit=12.5):
     return SimpleNamespace(points=points, decoder_calls=calls, encoder_seconds=encode, decoder_seconds=decode,
-                           seconds=total)
+                           seconds=total, grid_points=1024, largest_logit=largest_logit)
 
 
 class Generator:
@@ -135,7 +135,7 @@ class Generator:
 def generators():
     events = []
     return {"full": Generator([SQUARE, OTHER], counts(1024, 16, 0.5, 2.0, 3.0), events),
-            "hierarchical": Generator([HALF], counts(200, 5, 0.5, 0.5, 1.25), events)}
+            "hierarchical": Generator([HALF], counts(256, 5, 0.5, 0.5, 1.25, None), events)}
 
 
 @pytest.fixture
@@ -171,6 +171,8 @@ def test_modes_side_by_side(annotations_path, tmp_path):
     assert hierarchical["miou"] == pytest.approx((0.5 + 0 + 0.5 + 0.5) / 4)
     assert hierarchical["ar1000"] == pytest.approx((0.1 + 0.1) / 4)
     assert (full["masks_per_image"], full["points_per_image"], full["decoder_calls_per_image"]) == (2, 1024, 16)
+    assert (full["points_saved"], full["largest_logit"]) == (0, 12.5)
+    assert (hierarchical["points_saved"], hierarchical["largest_logit"]) == (0.75, None)
     assert hierarchical["seconds_per_image"]["other"] == {"mean": 0.25, "median": 0.25}
     assert hierarchical["seconds_per_image"]["total"]["mean"] == 1.25
 
@@ -219,6 +221,9 @@ def test_a_bar_counts_the_images(annotations_path, tmp_path, monkeypatch):
 
 def test_images_without_labels_count_for_the_costs():
     seconds = {"encode": 1.0, "decode": 2.0, "other": 0.0, "total": 3.0}
-    record = {"masks": 4, "points": 16, "decoder_calls": 1, "groups": [], "seconds": seconds}
-    scores = score_mode([record, {**record, "masks": 8}])
+    record = {"masks": 4, "points": 16, "decoder_calls": 1, "points_saved": 0.25, "largest_logit": 9.0, "groups": [],
+              "seconds": seconds}
+    scores = score_mode([record, {**record, "masks": 8, "points_saved": 0.75, "largest_logit": 5.0},
+                         {**record, "masks": 6, "points_saved": 0.5, "largest_logit": None}])
+    assert (scores["points_saved"], scores["largest_logit"]) == (0.5, 7.0)
     assert scores["miou"] is None and scores["ar100"] is None and scores["masks_per_image"] == 6

@@ -88,7 +88,24 @@ def test_hierarchical_asks_the_coarse_points_then_those_outside_confident_masks(
     asked = asked_points(predictor)
     # Coarse points of 8: 2 a side, columns and rows 2 and 6 -> (80, 40), (208, 40), (80, 104), (208, 104).
     np.testing.assert_allclose(asked, [(80, 40), (208, 40), (80, 104), (208, 104)])  # they meet all three objects
-    assert counts.points == 4 and len(records) == 3
+    assert counts.points == 4 and counts.grid_points == 64 and len(records) == 3
+
+
+def test_the_median_of_the_largest_logits_is_over_the_masks_returned():
+    """The n-th mask that is scored is made 1 + n // 20 times as high; three of the 64 are returned."""
+    predictor = ColourPredictor()
+    upscale = predictor.upscale
+    seen = []
+
+    def of_different_heights(low_res_masks, return_logits):
+        seen.append(upscale(low_res_masks, return_logits) * (1 + len(seen) // 20))
+        return seen[-1]
+
+    predictor.upscale = of_different_heights
+    records, counts, _ = segment(scene(), predictor)
+    assert counts.largest_logit == float(np.median([
+        20 * (1 + grid(8, 256, 128).index(tuple(record["point_coords"][0])) // 20) for record in records]))
+    assert segment(scene(), ColourPredictor(quality={200: 0, 0: 0, 10: 0}))[1].largest_logit is None
 
 
 def test_hierarchical_second_round_skips_only_what_is_confident():
@@ -117,6 +134,7 @@ def test_hierarchical_without_confident_area_is_the_full_grid():
     assert set(asked_points(predictor)) == set(grid(8, 256, 128)) and counts.points == full_counts.points
     assert sorted(map(str, (record["segmentation"] for record in full))) == sorted(
         map(str, (record["segmentation"] for record in found)))
+    assert counts.largest_logit == pytest.approx(8) and counts.grid_points == counts.points == 64
     # A lower threshold makes the same masks confident.
     assert segment(scene(), ColourPredictor(height=8.0), hierarchical=True, high_score_thresh=7)[1].points == 4
 

@@ -71,7 +71,7 @@ def test_records_are_compared_in_order():
 def test_costs_are_medians_of_rounds_and_means_of_pictures():
     def counts(seconds):
         return Counts(points=16, decoder_calls=2, candidates=5, full_size_masks=3, encoder_seconds=1.0,
-                      decoder_seconds=seconds / 2, seconds=seconds)
+                      decoder_seconds=seconds / 2, seconds=seconds, grid_points=16, largest_logit=None)
 
     runs = {"a.jpg": {"counts": [counts(2.0), counts(9.0), counts(4.0)], "records": [{}]},
             "b.jpg": {"counts": [counts(8.0)], "records": [{}, {}]}}
