@@ -39,7 +39,7 @@ from src.inference.everything_files import read_frames, read_pictures, segment_f
 from src.inference.mask_records import prompt_records, write_json
 from src.inference.predictor import choose_checkpoint
 from src.inference.visualize import draw_candidates, write_png
-from src.prompts.from_text import join_negative, parse_prompts
+from src.prompts.from_text import join_negative, parse_prompts, refuse_unused
 from src.runtime import init_runtime
 
 
@@ -48,7 +48,7 @@ def parse_arguments(argv=None):
                                      allow_abbrev=False)
     parser.add_argument("--image", help="a picture file; with --everything also a folder")
     parser.add_argument("--video", help="a video file, with --everything")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame of the video")
+    parser.add_argument("--every", type=int, metavar="N", help="every N-th frame of the video; default: 1")
     parser.add_argument("--scales", default="", help="quantize the checkpoint as this scales.json of quantize.py says")
     parser.add_argument("--point", action="append", default=[], metavar="X,Y[,LABEL]",
                         help="a click, LABEL 1 (default) on the object, 0 beside it; repeat for more on one object")
@@ -83,9 +83,9 @@ def everything(arguments, config):
     grid = {} if arguments.points_per_side is None else {"points_per_side": arguments.points_per_side}
     settings = EverythingSettings(**{**dataclasses.asdict(config.everything), "output_mode": "coco_rle",
                                      "hierarchical": not arguments.full_grid, **grid})
-    images, broken = read_frames(arguments.video, arguments.every), []
-    if not arguments.video:
-        images = read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}")))
+    broken = []
+    images = (read_frames(arguments.video, 1 if arguments.every is None else arguments.every) if arguments.video else
+              read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
     generator = EverythingGenerator(open_network(arguments, config)[1], settings)
     if not (count := segment_files(generator, images, arguments.output or Path("output", "demo"), print)):
         raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
@@ -97,15 +97,9 @@ def main(argv=None):
     config = load_config([f"--runtime.device={arguments.device}", f"--runtime.mode={arguments.mode}", *rest])
     if bool(arguments.image) == bool(arguments.video):
         raise ValueError("give one of --image and --video")
+    refuse_unused(vars(arguments), rest)
     if arguments.everything:
-        unused = [name.replace("_", "-") for name in ("point", "box", "json", "all_masks") if getattr(arguments, name)]
-        unused += [option[2:] for option in rest if option.startswith("--everything.hierarchical")]
-        if unused:
-            raise ValueError(f"--{unused[0]} does not go with --everything: its points are a grid's (--hierarchical or "
-                             "--full-grid), and each picture gets a JSON")
         return everything(arguments, config)
-    if arguments.video:
-        raise ValueError("--video goes with --everything; prompts need an --image")
     boxes, points, labels = parse_prompts(arguments.point, arguments.box)
     image = read_image(arguments.image, apply_orientation=True)
     checkpoint, predictor = open_network(arguments, config)

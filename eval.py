@@ -83,12 +83,14 @@ def open_predictor(config):
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):
-    """Everything the predictions depend on; files by their hash."""
+    """Everything the predictions, and seconds where they are compared, depend on; files by their hash."""
     network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
         "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size,
         **({"engine": predictor.engine} if predictor.engine else {})}
+    timed = ("mode", "threads", "native_kernels") if config.eval.protocol == "everything" else ()
     return {"protocol": config.eval.protocol, **network,
-            "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device}
+            "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device,
+            **{f"runtime.{name}": getattr(config.runtime, name) for name in timed}}
 
 
 def print_table(rows):

@@ -16,6 +16,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,6 +100,9 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
     (["--everything", "--everything.hierarchical=false"],
      "--everything.hierarchical=false does not go with --everything: its points are a grid's (--hierarchical or "
      "--full-grid), and each picture gets a JSON"),
+    (["--everything", "--every", "3"], "--every goes with --video: it leaves out frames"),
+    *((["--point", "3,4", *option.split()], f"{option.split()[0]} goes with --everything alone, not with prompts")
+      for option in ("--every 3", "--hierarchical", "--full-grid", "--points-per-side 0", "--everything.fast=false")),
     (["--box", "9,2,3,4"], "box (9, 2, 3, 4) is inside out; give x0 < x1 and y0 < y1"),
     (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
 ])
@@ -137,6 +141,40 @@ def test_everything_of_a_folder(monkeypatch, capsys, tmp_path, checkpoint, photo
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_everything.json", "a_everything.png"]
     content = json.loads((tmp_path / "out" / "a_everything.json").read_text())
     assert content["image"] == {"image_id": 1, "width": 30, "height": 40, "file_name": "a.jpg"}
+
+
+@pytest.mark.parametrize("plan, points", [((), 1), (("--hierarchical",), 1), (("--full-grid",), 16)])
+def test_everything_takes_the_hierarchical_points_unless_told_otherwise(monkeypatch, capsys, tmp_path, checkpoint,
+                                                                        photo, plan, points):
+    """Round one of 4 x 4 points has one, and as every logit is confident, all of the picture is: no second round."""
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--everything", *plan, "--points-per-side=4",
+                         "--checkpoint", checkpoint, "--device", "cpu", "--mode", "pynative",
+                         "--everything.pred_iou_thresh=0", "--everything.stability_score_thresh=0",
+                         "--everything.high_score_thresh=-1000", "--output", str(tmp_path))
+    assert code == 0, err
+    assert f" masks, {points} points in " in out
+
+
+def test_everything_of_a_video(monkeypatch, capsys, tmp_path, checkpoint):
+    path = tmp_path / "clip.v2.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    for value in (0, 60, 120, 180):
+        video.write(np.full((32, 48, 3), value, np.uint8))
+    video.release()
+    arguments = ["--everything", "--points-per-side=1", "--everything.pred_iou_thresh=0",
+                 "--everything.stability_score_thresh=0", "--checkpoint", checkpoint, "--device", "cpu", "--mode",
+                 "pynative", "--output", str(tmp_path / "out")]
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--video", str(path), "--every", "3", *arguments)
+    assert code == 0, err
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.json")) == [
+        "clip.v2_000000_everything.json", "clip.v2_000003_everything.json"]
+    assert out.endswith("2 images segmented, 0 skipped\n")
+    content = json.loads((tmp_path / "out" / "clip.v2_000003_everything.json").read_text())
+    assert content["image"] == {"image_id": 2, "width": 48, "height": 32, "file_name": "clip.v2_000003"}
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--video", str(path), *arguments)
+    assert code == 0 and out.endswith("4 images segmented, 0 skipped\n")  # every frame
+    code, out, err = run(monkeypatch, capsys, "demo.py", "--video", str(path), "--every", "0", *arguments)
+    assert (code, err) == (2, "demo.py: every (0) must be at least 1 frame\n")
 
 
 def test_help_has_examples(capsys):

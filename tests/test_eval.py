@@ -125,6 +125,11 @@ def test_everything_protocol_side_by_side(monkeypatch, capsys, tmp_path, files):
     assert results["modes"]["full"]["points_per_image"] == 4
     assert results["settings"]["everything.points_per_side"] == 2
     assert "full hierarchical hierarchical / full mean IoU of best mask" in " ".join(out.split())
+    # Seconds are compared, so what they depend on must not change between the images.
+    assert [results["settings"][f"runtime.{name}"] for name in ("mode", "threads", "native_kernels")] == [
+        "pynative", 0, True]
+    code, _, err = run(monkeypatch, capsys, "eval.py", *arguments, "--runtime.mode=graph")
+    assert code == 2 and "holds results of other settings (runtime.mode was 'pynative', now 'graph')" in err
 
 
 @pytest.mark.parametrize("arguments, message", [

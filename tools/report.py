@@ -29,33 +29,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from src.checkpoint import write_atomically  # noqa: E402
 from src.evaluation.plots import plot_everything, plot_points  # noqa: E402
+from src.prompts.grids import coarse_points  # noqa: E402
 
 APS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+SCORES = {"box": "ap", "points": "miou", "everything": "modes"}  # what a result of each protocol must hold
 RARITIES = ("ap_rare", "ap_common", "ap_frequent")
 # The paper's AP with ViTDet-H boxes, by metric.
 PAPER_AP = {
-    "coco": (("MobileSAM", 0.410), ("TinySAM", 0.423), ("TinySAM, W8A8", 0.414), ("TinySAM, W6A6", 0.390)),
+    "coco": (("MobileSAM", 0.410), ("MobileSAM, W8A8", 0.398), ("MobileSAM, W6A6", 0.363), ("TinySAM", 0.423),
+             ("TinySAM, W8A8", 0.414), ("TinySAM, W6A6", 0.390)),
     "lvis": (("TinySAM", 0.389), ("TinySAM, W8A8", 0.385)),
 }
 PAPER_SETS = {"coco": "COCO val2017", "lvis": "LVIS v1 val"}
-# The paper's everything mode on the first 100 images of val2017, one V100: (mode, mean IoU, seconds per image).
-PAPER_EVERYTHING = (("full, 32 x 32 points", 0.6137, 1.779), ("hierarchical, 8 of 32, tau 8.5", 0.6061, 0.930))
+# The paper's everything mode on the first 100 images of val2017, one V100 (tables 2 and 5): mode, points per side (of
+# round one), tau, mean IoU, seconds per image.
+PAPER_EVERYTHING = (("full", "32", None, 0.6137, 1.779), ("hierarchical", "8 of 32", 8.5, 0.6061, 0.930),
+                    ("hierarchical", "4 of 16", 8.5, 0.5521, 0.357), ("hierarchical", "10 of 32", 8.5, 0.6078, 1.278),
+                    ("hierarchical", "8 of 32", 7.0, 0.6018, 0.815), ("hierarchical", "8 of 32", 10.0, 0.6067, 1.182))
+
+
+class Record(dict):
+    """An object of a results.json. What an older eval.py did not write is None, a dash in the tables."""
+
+    def __missing__(self, key):
+        return None
 
 
 def read_result(argument):
-    """(name, content) of NAME=PATH or PATH; a ValueError for what eval.py did not write."""
+    """(name, content) of NAME=PATH or PATH; a ValueError for what eval.py did not write. A PATH may hold a =."""
     name, has_name, path = argument.partition("=")
-    path = Path(path if has_name else argument)
+    if Path(argument).exists() or not has_name:
+        name, path = None, argument
+    path = Path(path)
     file = path / "results.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes(), object_hook=Record)
     except FileNotFoundError:
         raise ValueError(f"{file}: no such file; give a results.json of eval.py or its folder") from None
     except ValueError as error:
         raise ValueError(f"{file}: not a JSON file ({error})") from None
     if not isinstance(content, dict) or not {"protocol", "settings", "checkpoint", "annotations"} <= content.keys():
         raise ValueError(f"{file}: not a results.json of eval.py")
-    return name if has_name else file.resolve().parent.name, content
+    if (scores := SCORES.get(content["protocol"])) not in content:
+        raise ValueError(f"{file}: no {scores!r} of protocol {content['protocol']!r}; run this evaluation again")
+    content.setdefault("metric", "coco")  # before there was another
+    return file.resolve().parent.name if name is None else name, content
 
 
 def table(header, rows):
@@ -82,13 +100,14 @@ def box_section(results, metric):
     rows = []
     for name, content in results:
         digest = content["settings"]["boxes_sha256"]
-        boxes = f"{Path(content['boxes_from']).name}, sha256 {digest[:12]}" if digest else "of the labels"
+        boxes = f"{Path(content['boxes_from'] or '-').name}, sha256 {digest[:12]}" if digest else "of the labels"
         rows.append([name, *what(content), content["images"], boxes, content["settings"]["max_detections"],
                      *(content[key] for key in names), content["mean_iou"]])
     for name, value in PAPER_AP[metric]:
         rows.append([f"{name} (paper)", "-", PAPER_SETS[metric], "all", "ViTDet-H", "-", value,
                      *[None] * len(names)])
-    choices = sorted({f"{content['mask_choice']}; score: {content['mask_score']}" for _, content in results})
+    choices = sorted({f"{content['mask_choice'] or '-'}; score: {content['mask_score'] or '-'}"
+                      for _, content in results})
     return [f"## Box prompts, {metric.upper()} mask AP", "", *table(header, rows), "",
             f"Mask choice: {' / '.join(choices)}. The paper gives AP alone.", ""]
 
@@ -107,28 +126,47 @@ def points_section(results, output):
 
 
 def everything_section(results, output):
-    header = ["result", "network", "set", "mode", "mean IoU", "mean IoU / first", "AR@100", "AR@1000", "masks",
-              "points", "decoder calls", "s encode", "s decode", "s total", "s / first"]
+    header = ["result", "network", "set", "images", "labels", "annotators", "mode", "points a side", "tau",
+              "IoU, stability above", "mean IoU", "mean IoU / first", "AR@100", "AR@1000", "masks", "points",
+              "decoder calls", "s encode", "s decode", "s total", "s / first"]
     rows, dots = [], {}
     for name, content in results:
         first = next(iter(content["modes"].values()))
         for mode, scores in content["modes"].items():
-            seconds = {phase: value["mean"] for phase, value in scores["seconds_per_image"].items()}
-            rows.append([name, *what(content), mode, scores["miou"], share(scores["miou"], first["miou"]),
+            miou, seconds = scores["miou"], [mean_seconds(scores, phase) for phase in ("encode", "decode", "total")]
+            rows.append([name, *what(content), content["images"], content["labels"], content["settings"]["annotators"],
+                         mode, *plan(content["settings"], mode == "hierarchical"), miou, share(miou, first["miou"]),
                          scores["ar100"], scores["ar1000"],
-                         *(f"{scores[f'{key}_per_image']:.1f}" for key in ("masks", "points", "decoder_calls")),
-                         seconds["encode"], seconds["decode"], seconds["total"],
-                         share(seconds["total"], first["seconds_per_image"]["total"]["mean"])])
-            if scores["miou"] is not None:
-                dots.setdefault(name, {})[mode] = seconds["total"], scores["miou"]
-    (_, first_miou, first_seconds), *_ = PAPER_EVERYTHING
-    for mode, miou, seconds in PAPER_EVERYTHING:
-        rows.append(["TinySAM (paper, V100)", "-", "100 images of val2017", mode, miou, share(miou, first_miou),
-                     *[None] * 7, seconds, share(seconds, first_seconds)])
+                         *(scores[f"{key}_per_image"] and f"{scores[f'{key}_per_image']:.1f}"
+                           for key in ("masks", "points", "decoder_calls")),
+                         *seconds, share(seconds[-1], mean_seconds(first, "total"))])
+            if None not in (miou, seconds[-1]):
+                dots.setdefault(name, {})[mode] = seconds[-1], miou
+    first_miou, first_seconds = PAPER_EVERYTHING[0][3:]
+    for mode, points, tau, miou, seconds in PAPER_EVERYTHING:
+        rows.append(["TinySAM (paper, V100)", "-", "val2017", 100, "-", "-", mode, points, tau and f"{tau:g}", "-",
+                     miou, share(miou, first_miou), *[None] * 7, seconds, share(seconds, first_seconds)])
     plot = ["![mean IoU against seconds](everything.png)", ""] if dots else []
     if dots:
         plot_everything(dots, output / "everything.png")
-    return ["## Segment everything, modes side by side", "", *table(header, rows), "", *plot]
+    return ["## Segment everything, modes side by side", "", *table(header, rows), "",
+            "Points a side: of the grid, or of round one and of the grid. The paper does not state its thresholds.",
+            "", *plot]
+
+
+def plan(settings, hierarchical):
+    """Three cells of a mode: points per side, tau, thresholds of predicted IoU and stability score."""
+    side, ratio, tau, iou, stability = (settings[f"everything.{name}"] for name in (
+        "points_per_side", "coarse_ratio", "high_score_thresh", "pred_iou_thresh", "stability_score_thresh"))
+    thresholds = None if iou is None else f"{iou:g}, {stability:g}"
+    if side is None or not hierarchical:
+        return side, None, thresholds
+    return f"{round(int(coarse_points(side, ratio).sum()) ** 0.5)} of {side}", f"{tau:g}", thresholds
+
+
+def mean_seconds(scores, phase):
+    """Mean seconds per image of a phase, or None."""
+    return ((scores["seconds_per_image"] or {}).get(phase) or {}).get("mean")
 
 
 def share(value, first):
@@ -155,7 +193,7 @@ def main(argv=None):
         for protocol, section in (("points", points_section), ("everything", everything_section)):
             chosen = [item for item in results if item[1]["protocol"] == protocol]
             lines += section(chosen, output) if chosen else []
-        lines += ["## Commands", "", *(f"- {name}: `{content['command']}`" for name, content in results)]
+        lines += ["## Commands", "", *(f"- {name}: `{content['command'] or '-'}`" for name, content in results)]
         text = "\n".join(lines) + "\n"
         write_atomically(output / "report.md", ".md", lambda part: part.write_text(text, encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -23,7 +23,7 @@
 
 namespace tinysam {
 
-// IoU of a stricter and a looser cut from their pixels; the strict one lies inside. nan where both are empty.
+// IoU of a stricter and a looser cut from their pixels; the strict one lies inside. 0 where both are empty.
 float StabilityScore(int64_t inside, int64_t union_pixels);
 
 // Greedy non-maximum suppression: indices of the kept boxes by falling score, of equal ones the earlier first. A box

@@ -24,10 +24,12 @@
 namespace tinysam {
 namespace {
 
-// Last column and row instead of the edges; zeros for an empty mask.
-PixelBox LastPixelBox(const Rle &rle) {
+// Last column and row instead of the edges; for an empty mask twice the corner (x, y), which in a crop is its own: SAM
+// moves an empty mask's zeros with the crop's other boxes.
+PixelBox LastPixelBox(const Rle &rle, int x = 0, int y = 0) {
   const PixelBox box = BoxAround(rle);
-  return {box.x0, box.y0, std::max(box.x1 - 1, 0), std::max(box.y1 - 1, 0)};
+  if (box.x1 == box.x0) return {x, y, x, y};
+  return {box.x0, box.y0, box.x1 - 1, box.y1 - 1};
 }
 
 // Candidates by falling score without those whose box overlaps a better one's.
@@ -70,7 +72,7 @@ class CropScorer {
     if (settings_.stability_score_thresh > 0 && !(stability >= threshold)) return;
     Candidate candidate;
     candidate.rle = EncodeMask(image_size_, mask_.data());
-    candidate.box = LastPixelBox(candidate.rle);
+    candidate.box = LastPixelBox(candidate.rle, crop_.x0, crop_.y0);
     if (NearCropEdge(candidate.box, crop_, image_size_)) return;
     candidate.predicted_iou = predicted_iou;
     candidate.stability_score = stability;

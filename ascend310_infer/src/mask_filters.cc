@@ -74,7 +74,7 @@ bool WithoutSmall(const Size &size, int64_t min_area, bool holes, std::vector<ui
 }  // namespace
 
 float StabilityScore(int64_t inside, int64_t union_pixels) {
-  return static_cast<float>(inside) / static_cast<float>(union_pixels);
+  return static_cast<float>(inside) / static_cast<float>(std::max<int64_t>(union_pixels, 1));
 }
 
 std::vector<int> BoxNms(const std::vector<PixelBox> &boxes, const std::vector<float> &scores, double iou_threshold) {

@@ -18,7 +18,8 @@ Every image goes through all modes one after the other, so that they are compare
 at every point of the grid, "hierarchical" in the paper's two rounds, "full_plain" is "full" without faster decoding.
 The scores are the mean over labels of the best mask's IoU, and average recall at 100 and 1000 masks, ranked by the mean
 of predicted IoU and stability as SAM ranks them (arXiv 2304.02643, section 7.3). The costs are points decoded, calls of
-the decoder, masks and seconds. The paper does not say how it matches masks with labels; best IoU is our reading.
+the decoder, masks and seconds. What round two was spared and how high logits reach tell how to set tau. The paper does
+not say how it matches masks with labels; best IoU is our reading.
 """
 import numpy as np
 
@@ -51,9 +52,9 @@ def evaluate_everything(generators, dataset, image_ids, labels, log, skipped, an
     warm = []
 
     def evaluate_image(image_id, image):
-        if not warm:  # the first run of each mode compiles its graphs; it is made twice, and timed the second time
+        if not warm:  # the seconds of every mode and image are of work alone
             for generator in generators.values():
-                generator.run(image)
+                generator.warm_up(image)
             warm.append(True)
         groups = labels_by_annotator(labels[image_id], annotators)
         return {"modes": {mode: _segment(generator, image, groups) for mode, generator in generators.items()}}
@@ -82,6 +83,7 @@ def _segment(generator, image, groups):
     matched = [label_scores(segmentations, scores, group, LIMITS) for group in groups]
     other = counts.seconds - counts.encoder_seconds - counts.decoder_seconds
     return {"masks": len(masks), "points": counts.points, "decoder_calls": counts.decoder_calls,
+            "points_saved": 1 - counts.points / counts.grid_points, "largest_logit": counts.largest_logit,
             "groups": [{"best_iou": best_iou.tolist(), "recall": recall.tolist()} for best_iou, recall in matched],
             "seconds": {"encode": counts.encoder_seconds, "decode": counts.decoder_seconds, "other": other,
                         "total": counts.seconds}}
@@ -91,13 +93,14 @@ def score_mode(records):
     """Scores of one mode.
 
     Args:
-        records: of the images: masks, points, decoder_calls, seconds {phase: seconds}, groups [{"best_iou" [L],
+        records: of the images: masks, points, decoder_calls, points_saved (share of the grid's points), largest_logit
+            (median over the image's masks, or None), seconds {phase: seconds}, groups [{"best_iou" [L],
             "recall" [2, L]}], a group being the labels that were matched together.
 
     Returns:
         dict of miou, ar100, ar1000 (means over labels, each of weight 1 / groups of its image; None without a label),
-        masks_per_image, points_per_image, decoder_calls_per_image (means), seconds_per_image {phase: {"mean",
-        "median"}}.
+        masks_per_image, points_per_image, decoder_calls_per_image, points_saved (means), largest_logit (median over
+        the images with masks, or None), seconds_per_image {phase: {"mean", "median"}}.
     """
     groups = [(group, 1 / len(record["groups"])) for record in records for group in record["groups"]]
     scores = {"miou": None, **{f"ar{limit}": None for limit in LIMITS}}
@@ -109,4 +112,7 @@ def score_mode(records):
             scores[f"ar{limit}"] = float(np.average(recall, weights=weights))
     means = {f"{name}_per_image": float(np.mean([record[name] for record in records]))
              for name in ("masks", "points", "decoder_calls")}
-    return {**scores, **means, "seconds_per_image": seconds_per_image([record["seconds"] for record in records])}
+    logits = [record["largest_logit"] for record in records if record["largest_logit"] is not None]
+    means["points_saved"] = float(np.mean([record["points_saved"] for record in records]))
+    return {**scores, **means, "largest_logit": float(np.median(logits)) if logits else None,
+            "seconds_per_image": seconds_per_image([record["seconds"] for record in records])}

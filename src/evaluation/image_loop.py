@@ -52,8 +52,10 @@ def evaluate_images(dataset, image_ids, log, skipped, evaluate_image, title):
 
 
 def seconds_per_image(timed):
-    """{phase: {"mean", "median"}} of dicts {phase: seconds}, one per image; None where there is none. The first image
-    includes the compilation of the graphs; the median does not feel it."""
+    """{phase: {"mean", "median"}} of dicts {phase: seconds}, one per image; None where there is none.
+
+    The protocols box and points compile a graph in the image that first needs its shape, which the mean feels and the
+    median of many images does not; everything compiles all of them before its first image."""
     if not timed:
         return None
     return {phase: {"mean": float(np.mean([seconds[phase] for seconds in timed])),

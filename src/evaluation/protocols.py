@@ -171,6 +171,9 @@ class EverythingProtocol:
             rows.append((title, *_with_shares([modes[mode][name] for mode in modes], 4)))
         for name, title in (("masks", "masks"), ("points", "points decoded"), ("decoder_calls", "decoder calls")):
             rows.append((title, *_with_shares([modes[mode][f"{name}_per_image"] for mode in modes], 1)))
+        rows.append(("points saved", *(f"{scores['points_saved']:.1%}" for scores in modes.values())))
+        rows.append(("largest logit, median", *("-" if scores["largest_logit"] is None else
+                                                f"{scores['largest_logit']:.1f}" for scores in modes.values())))
         for phase in ("encode", "decode", "other", "total"):
             seconds = [modes[mode]["seconds_per_image"][phase]["mean"] for mode in modes]
             rows.append((f"seconds, {phase}", *_with_shares(seconds, 3)))

@@ -21,79 +21,23 @@ logits above `high_score_thresh`, and then asks for the remaining points outside
 lengths; at most 64 MiB of them, or one, are ever held at the size of the image.
 """
 import time
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from src.inference.everything_decoding import FastDecoding, PlainDecoding
 from src.inference.everything_scoring import MaskScorer, last_pixel_boxes, without_duplicates
+from src.inference.everything_settings import EverythingSettings
 from src.inference.mask_filters import remove_small_regions
 from src.inference.mask_records import decode_mask, encode_masks, rle_areas, uncompressed_rle
 from src.modeling.token_first import can_decode_tokens_first
 from src.prompts.grids import coarse_points, crop_boxes, point_grid, points_of_layer
 
-OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
-
-
-@dataclass(frozen=True)
-class EverythingSettings:
-    """Settings of the everything mode; names, meaning and defaults are SAM's where SAM has them.
-
-    points_per_side, points_per_batch: points of the grid along one side; points decoded together.
-    pred_iou_thresh: masks whose predicted IoU is not above it are dropped; 0: none are.
-    stability_score_thresh, stability_score_offset: masks whose IoU between the cuts at +offset and -offset (logits) is
-        below the threshold are dropped; 0: none are.
-    box_nms_thresh: of two boxes with a larger IoU the one with the lower predicted IoU is dropped.
-    crop_n_layers, crop_nms_thresh, crop_overlap_ratio, crop_n_points_downscale_factor: layer i > 0 runs again on
-        2**i x 2**i crops with points_per_side / factor**i points; duplicates between crops go in favour of small crops.
-    min_mask_region_area: pixels below which islands are dropped and holes filled; 0: off.
-    hierarchical, coarse_ratio, high_score_thresh: TinySAM's two rounds, points per side of the first over those of the
-        second, and tau, the logit above which a pixel of a kept mask needs no point of its own.
-    fast: predict IoUs first and discard by bounds; same results but for rounding. False: decode and score everything.
-    output_mode: form of `segmentation`: binary_mask ([H, W] bool), uncompressed_rle or coco_rle (counts as text).
-
-    Raises:
-        ValueError: a value that cannot be used.
-    """
-
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-    hierarchical: bool = False
-    coarse_ratio: float = 0.25
-    high_score_thresh: float = 8.5
-    fast: bool = True
-    output_mode: str = "binary_mask"
-
-    def __post_init__(self):
-        for name, least in (("points_per_side", 1), ("points_per_batch", 1), ("crop_n_layers", 0),
-                            ("crop_n_points_downscale_factor", 1), ("min_mask_region_area", 0),
-                            ("pred_iou_thresh", 0), ("stability_score_thresh", 0), ("stability_score_offset", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
-        for name in ("box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio", "coarse_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be between 0 and 1")
-        if self.output_mode not in OUTPUT_MODES:
-            raise ValueError(f"output_mode ({self.output_mode}) must be one of {', '.join(OUTPUT_MODES)}")
-        if points_of_layer(self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor) < 1:
-            raise ValueError(f"points_per_side ({self.points_per_side}) leaves no point in crop layer "
-                             f"{self.crop_n_layers}; lower crop_n_layers or crop_n_points_downscale_factor "
-                             f"({self.crop_n_points_downscale_factor})")
-
 
 class Counts(NamedTuple):
     """What one image took: points decoded, batches of points, masks above the predicted IoU, masks upscaled to the
-    image's size, and seconds: of the image encoder, of the mask decoder, and in all."""
+    image's size; seconds: of the image encoder, of the mask decoder, and in all. For the choice of high_score_thresh:
+    points of the grids, decoded or not, and the median over the masks returned of their largest logits (None: none)."""
 
     points: int
     decoder_calls: int
@@ -102,6 +46,8 @@ class Counts(NamedTuple):
     encoder_seconds: float
     decoder_seconds: float
     seconds: float
+    grid_points: int
+    largest_logit: Optional[float]
 
 
 class EverythingGenerator:
@@ -118,6 +64,19 @@ class EverythingGenerator:
         network = getattr(predictor, "sam", None)  # an exported graph has none
         fast = self.settings.fast and network is not None and can_decode_tokens_first(network)
         self._decoding = (FastDecoding if fast else PlainDecoding)(predictor, self.settings.points_per_batch)
+
+    def warm_up(self, image):
+        """Compile or load all that a run on any image may need, so that later seconds are of work alone.
+
+        Args:
+            image: [H, W, 3] uint8 RGB, any.
+        """
+        self.predictor.set_image(image)
+        try:
+            self.predictor.wait()
+            self._decoding.warm_up()
+        finally:
+            self.predictor.reset_image()
 
     def generate(self, image, on_progress=None):
         """Records of SAM's generator, those of `run`."""
@@ -172,8 +131,10 @@ class _Run:
         if settings.min_mask_region_area > 0:
             kept = self._without_small_regions(kept)
         records = self._records(kept)
+        seconds = time.perf_counter() - start
+        largest_logit = float(np.median([mask.largest_logit for mask in kept])) if kept else None
         return records, Counts(self.points, self.decoder_calls, self.candidates, self.full_size_masks,
-                               self.encoder_seconds, self.decoder_seconds, time.perf_counter() - start)
+                               self.encoder_seconds, self.decoder_seconds, seconds, self.total, largest_logit)
 
     def _crop(self, crop_box, grid):
         """Candidates of one crop without duplicates: all rounds of the point plan."""

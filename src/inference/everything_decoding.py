@@ -20,7 +20,8 @@ predicts the IoUs first and upscales only prompts with a mask that passes: the s
 
     prompts [K] int (which point each mask is of), low_res_masks [K, S/4, S/4] logits, predicted_iou [K] float32,
 
-ordered by point, then from SAM's first to its third multimask output.
+ordered by point, then from SAM's first to its third multimask output. `warm_up()` runs every shape that a later
+`decode` may take once, on the image that is set: graphs are compiled when their shape is first seen.
 """
 import mindspore as ms
 import numpy as np
@@ -56,6 +57,9 @@ class PlainDecoding:
         prompts, masks = passing(iou_predictions, pred_iou_thresh)
         return prompts, low_res_masks[prompts, masks], iou_predictions[prompts, masks]
 
+    def warm_up(self):
+        self._predictor.warm_up(self._points_per_batch, slots=2)
+
 
 class FastDecoding:
     """Tokens and IoUs of every point, masks only of those that need them. Every call has one of two fixed shapes.
@@ -85,6 +89,10 @@ class FastDecoding:
         prompts, masks = passing(iou_predictions, pred_iou_thresh)
         low_res_masks = self._upscale(image_tokens, tokens, prompts, masks)
         return prompts, low_res_masks, iou_predictions[prompts, masks]
+
+    def warm_up(self):
+        for count in (self._batch, 1):  # a threshold of 0 passes all: both steps run, in both shapes
+            self.decode(np.zeros((count, 2)), 0)
 
     def _upscale(self, image_tokens, tokens, prompts, masks):
         """Low-res masks [K, S/4, S/4] of the places (prompts, masks), prompts ascending."""

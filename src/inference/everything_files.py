@@ -67,7 +67,7 @@ def read_frames(path, every=1):
         ("STEM_000123", [H, W, 3] uint8 RGB), the number counting all frames from 0.
 
     Raises:
-        ValueError: not a file that can be read as a video.
+        ValueError: not a file that can be read as a video, or its first frame cannot.
     """
     if every < 1:
         raise ValueError(f"every ({every}) must be at least 1 frame")
@@ -85,7 +85,7 @@ def read_frames(path, every=1):
                 yield f"{path.stem}_{index:06d}", np.ascontiguousarray(frame[..., ::-1])
             index += 1
         if index == 0:
-            raise ValueError(f"{path}: not a video, or of a format that OpenCV does not read")
+            raise ValueError(f"{path}: not a video, or OpenCV cannot decode its first frame")
     finally:
         video.release()
 
@@ -126,8 +126,10 @@ def segment_files(generator, images, folder, report):
 
 
 def _free_stem(name, used):
-    """The name without its suffix, or with it, or with a number, whichever no image before took: a.jpg beside a.png."""
-    choices = itertools.chain((Path(name).stem, name.replace(".", "_")),
+    """The name without a picture's suffix, or with it, or with a number, whichever no image before took: a.jpg beside
+    a.png. Frames have none: that of clip.v2.mp4 is clip.v2_000000."""
+    stem = Path(name).stem if Path(name).suffix.lower() in PICTURE_SUFFIXES else name
+    choices = itertools.chain((stem, name.replace(".", "_")),
                               (f"{name.replace('.', '_')}_{number}" for number in itertools.count(2)))
     return next(stem for stem in choices if stem not in used)
 

@@ -30,7 +30,7 @@ CANVAS_BYTES = 64 * 2 ** 20  # masks of image size that wait for their encoding;
 
 class Candidate(NamedTuple):
     """A mask that passed the filters. box and crop_box: (x0, y0, x1, y1) in pixels of the image, x1 and y1 of the box
-    the last column and row; point: (x, y) likewise."""
+    the last column and row; point: (x, y) likewise; largest_logit: of the mask at the image's size."""
 
     rle: dict
     box: tuple
@@ -38,6 +38,7 @@ class Candidate(NamedTuple):
     stability_score: float
     point: tuple
     crop_box: tuple
+    largest_logit: float
 
 
 class MaskScorer:
@@ -86,25 +87,27 @@ class MaskScorer:
                 continue
             self.crop_canvas[len(waiting)] = cv2.transpose((logits > 0).view(np.uint8))
             sure = logits[self.rows, self.columns] > settings.high_score_thresh if mark_confident else None
-            waiting.append((index, stability, sure))
+            waiting.append((index, stability, sure, float(logits.max())))
             if len(waiting) == len(self.canvas):
                 found += self._encode(waiting, points, predicted_iou)
                 waiting = []
         return found + self._encode(waiting, points, predicted_iou)
 
     def _encode(self, waiting, points, predicted_iou):
-        """Candidates of the masks on the canvas; `waiting` holds (index, stability, confident points or None)."""
+        """Candidates of the masks on the canvas; `waiting` holds (index, stability, confident points or None,
+        largest logit)."""
         if not waiting:
             return []
         rles = encode_transposed_masks(self.canvas[:len(waiting)])
-        boxes = last_pixel_boxes(rles)
+        boxes = last_pixel_boxes(rles, self.crop_box[:2])
         cut_off = near_crop_edge(boxes, self.crop_box, self.image_size)
         found = []
-        for rle, box, cut, (index, stability, sure) in zip(rles, boxes, cut_off, waiting):
+        for rle, box, cut, (index, stability, sure, largest_logit) in zip(rles, boxes, cut_off, waiting):
             if cut:
                 continue
             point = tuple((points[index] + self.crop_box[:2]).tolist())
-            found.append(Candidate(rle, box, float(predicted_iou[index]), float(stability), point, self.crop_box))
+            found.append(Candidate(rle, box, float(predicted_iou[index]), float(stability), point, self.crop_box,
+                                   largest_logit))
             if sure is not None:
                 self.confident |= sure
         return found
@@ -116,8 +119,13 @@ def without_duplicates(candidates, scores, iou_threshold):
     return [candidates[index] for index in keep]
 
 
-def last_pixel_boxes(rles):
-    """Boxes (x0, y0, x1, y1), x1 and y1 the last column and row; zeros for an empty mask."""
+def last_pixel_boxes(rles, corner=(0, 0)):
+    """Boxes (x0, y0, x1, y1), x1 and y1 the last column and row; an empty mask has `corner` (x, y) for both corners.
+
+    SAM moves the boxes of a crop by its corner, an empty mask's zeros too, so that in an inner crop they are cut off.
+    """
     boxes = rle_boxes(rles)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:] - 1, 0)
+    empty = boxes[:, 2] == boxes[:, 0]
+    boxes[:, 2:] -= 1
+    boxes[empty] = (*corner, *corner)
     return [tuple(box) for box in boxes.tolist()]

@@ -24,14 +24,13 @@ CROP_EDGE_TOLERANCE = 20  # pixels
 
 
 def stability_score(logits, offset):
-    """IoU of the masks logits > offset and logits > -offset, as float32; nan where both are empty.
+    """IoU of the masks logits > offset and logits > -offset, as float32; 0 where both are empty (SAM: nan).
 
     The stricter mask lies inside the looser one, so its area is the intersection.
     """
     inside = np.float32(np.count_nonzero(logits > offset))
     union = np.float32(np.count_nonzero(logits > -offset))
-    with np.errstate(invalid="ignore"):
-        return inside / union
+    return inside / np.maximum(union, np.float32(1))
 
 
 class StabilityBound:

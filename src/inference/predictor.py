@@ -174,6 +174,18 @@ class SamPredictor:
             iou_predictions[first:first + used] = ious[0, :used, wanted]
         return low_res_masks, iou_predictions
 
+    def warm_up(self, prompt_batch, slots):
+        """Decode once in every shape that `predict_low_res` may take with `prompt_batch`, on the image that is set.
+
+        Args:
+            prompt_batch: of the calls that follow.
+            slots: points of a prompt, with the padding point where there is no box; a box counts as two.
+        """
+        shapes = {(size, width) for count in range(1, prompt_batch + 1)
+                  for _, _, size, width in self._calls(count, slots, prompt_batch)}
+        for size, width in sorted(shapes):
+            self._decode(np.zeros((1, size, width, 2), np.float32), np.full((1, size, width), EMPTY, np.int32), None)
+
     def _encode(self, images):
         """Image embeddings, in whatever form `_decode` takes them, of [1, 3, S, S] float32."""
         return self._image_encoder(ms.Tensor(images))

@@ -15,6 +15,9 @@
 """Prompts as they stand on a command line: "X,Y", "X,Y,LABEL" and "X0,Y0,X1,Y1", in pixels of the image."""
 import numpy as np
 
+PROMPT_OPTIONS = ("point", "box", "json", "all_masks")
+GRID_OPTIONS = ("video", "every", "hierarchical", "full_grid", "points_per_side")
+
 
 def parse_prompts(points, boxes):
     """Read the points of one object, or the boxes of several.
@@ -39,6 +42,30 @@ def parse_prompts(points, boxes):
         return np.array(boxes), None, None
     return (np.array(boxes) if boxes else None, np.array([[point[:2] for point in points]]),
             np.array([[point[2] if len(point) == 3 else 1 for point in points]]))
+
+
+def refuse_unused(options, settings):
+    """Refuse what would change nothing: options of prompts beside --everything, options of a grid without it.
+
+    Args:
+        options: {name with underscores: value}, None, False or [] where it was not given; `everything` among them.
+        settings: the rest of the command line, "--SECTION.NAME=VALUE".
+
+    Raises:
+        ValueError: names the first such option.
+    """
+    def given(names, prefix):  # 0 was given, though it equals False
+        named = [f"--{name.replace('_', '-')}" for name in names if repr(options[name]) not in ("None", "False", "[]")]
+        return named + [setting for setting in settings if setting.startswith(prefix)]
+
+    if options["everything"]:
+        if unused := given(PROMPT_OPTIONS, "--everything.hierarchical"):
+            raise ValueError(f"{unused[0]} does not go with --everything: its points are a grid's (--hierarchical or "
+                             "--full-grid), and each picture gets a JSON")
+        if options["every"] is not None and not options["video"]:
+            raise ValueError("--every goes with --video: it leaves out frames")
+    elif unused := given(GRID_OPTIONS, "--everything."):
+        raise ValueError(f"{unused[0]} goes with --everything alone, not with prompts")
 
 
 def join_negative(argv):

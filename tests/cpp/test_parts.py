@@ -176,7 +176,7 @@ def test_stability(probe):
     logits = RNG.normal(0, 3, 1000).astype(np.float32)
     answer, _ = probe("stability", inside=int((logits > 1).sum()), union=int((logits > -1).sum()))
     assert np.float32(answer) == stability_score(logits, 1.0)
-    assert probe("stability", inside=0, union=0)[0] is None  # nan
+    assert probe("stability", inside=0, union=0)[0] == 0
 
 
 @pytest.mark.parametrize("side, ratio", [(32, 0.25), (32, 10 / 32), (5, 0.5), (7, 0.01), (1, 1.0), (9, 1.0)])

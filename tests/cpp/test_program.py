@@ -111,7 +111,8 @@ PLANS = {
     "iou_off": {"pred_iou_thresh": 0.0},
     "crops": {"crop_n_layers": 1, "points_per_side": 9}, "regions": {"min_mask_region_area": 60},
     "loose": {"stability_score_thresh": 0.5, "box_nms_thresh": 0.9, "stability_score_offset": 2.0, "coarse_ratio": 0.5},
-    "unstable": {"stability_score_thresh": 0.0}}
+    "unstable": {"stability_score_thresh": 0.0},
+    "empty": {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "crop_n_layers": 1, "points_per_side": 4}}
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -26,6 +26,7 @@ from pycocotools.cocoeval import COCOeval
 
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
+from src.evaluation import image_loop
 from src.evaluation.box_sources import read_labels
 from src.evaluation.everything import evaluate_everything, labels_by_annotator, score_mode
 from src.evaluation.proposals import label_scores, recalls
@@ -109,27 +110,32 @@ def test_recall_at_the_edges_of_thresholds():
     assert recalls(np.array([[0.499]]), (5,)).ravel().tolist() == [0]
 
 
-def counts(points, calls, encode, decode, total):
+def counts(points, calls, encode, decode, total, largest_logit=12.5):
     return SimpleNamespace(points=points, decoder_calls=calls, encoder_seconds=encode, decoder_seconds=decode,
-                           seconds=total)
+                           seconds=total, grid_points=1024, largest_logit=largest_logit)
 
 
 class Generator:
-    """Stands in for an EverythingGenerator: always the same masks and counts."""
+    """Stands in for an EverythingGenerator: always the same masks and counts. `events` names what all were asked."""
 
-    def __init__(self, segmentations, counts_of_run):
-        self.segmentations, self.counts, self.images = segmentations, counts_of_run, 0
+    def __init__(self, segmentations, counts_of_run, events):
+        self.segmentations, self.counts, self.events = segmentations, counts_of_run, events
+
+    def warm_up(self, image):
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        self.events.append("warm up")
 
     def run(self, image):
         assert image.shape == (HEIGHT, WIDTH, 3)
-        self.images += 1
+        self.events.append("run")
         return [{"segmentation": segmentation, "predicted_iou": 0.9, "stability_score": 0.9}
                 for segmentation in self.segmentations], self.counts
 
 
 def generators():
-    return {"full": Generator([SQUARE, OTHER], counts(1024, 16, 0.5, 2.0, 3.0)),
-            "hierarchical": Generator([HALF], counts(200, 5, 0.5, 0.5, 1.25))}
+    events = []
+    return {"full": Generator([SQUARE, OTHER], counts(1024, 16, 0.5, 2.0, 3.0), events),
+            "hierarchical": Generator([HALF], counts(256, 5, 0.5, 0.5, 1.25, None), events)}
 
 
 @pytest.fixture
@@ -165,6 +171,8 @@ def test_modes_side_by_side(annotations_path, tmp_path):
     assert hierarchical["miou"] == pytest.approx((0.5 + 0 + 0.5 + 0.5) / 4)
     assert hierarchical["ar1000"] == pytest.approx((0.1 + 0.1) / 4)
     assert (full["masks_per_image"], full["points_per_image"], full["decoder_calls_per_image"]) == (2, 1024, 16)
+    assert (full["points_saved"], full["largest_logit"]) == (0, 12.5)
+    assert (hierarchical["points_saved"], hierarchical["largest_logit"]) == (0.75, None)
     assert hierarchical["seconds_per_image"]["other"] == {"mean": 0.25, "median": 0.25}
     assert hierarchical["seconds_per_image"]["total"]["mean"] == 1.25
 
@@ -184,21 +192,38 @@ def test_groups_of_labels():
     assert labels_by_annotator(labels[3:]) == []
 
 
-def test_first_image_is_run_twice_and_a_second_run_continues(annotations_path, tmp_path):
+def test_all_modes_are_warm_before_the_first_image_and_a_second_run_continues(annotations_path, tmp_path):
     modes = generators()
     first = evaluate(modes, annotations_path, tmp_path / "log")
-    assert [generator.images for generator in modes.values()] == [3, 3]
+    assert modes["full"].events == ["warm up"] * 2 + ["run"] * 4
     lines = (tmp_path / "log").read_text().splitlines()
     (tmp_path / "log").write_text("\n".join(lines[:2]) + "\n")
     modes = generators()
     assert evaluate(modes, annotations_path, tmp_path / "log") == first
-    assert modes["full"].images == 2
+    assert modes["full"].events == ["warm up"] * 2 + ["run"] * 2
     done = generators()
-    assert evaluate(done, annotations_path, tmp_path / "log") == first and done["full"].images == 0
+    assert evaluate(done, annotations_path, tmp_path / "log") == first and done["full"].events == []
+
+
+def test_a_bar_counts_the_images(annotations_path, tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(image_loop.tqdm):
+        def __init__(self, *arguments, disable, **options):
+            assert disable is None  # shown on a terminal
+            super().__init__(*arguments, **options, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(image_loop, "tqdm", Bar)
+    evaluate(generators(), annotations_path, tmp_path / "log")
+    assert [(bar.desc, bar.n, bar.total, bar.unit) for bar in bars] == [("everything", 2, 2, "image")]
 
 
 def test_images_without_labels_count_for_the_costs():
     seconds = {"encode": 1.0, "decode": 2.0, "other": 0.0, "total": 3.0}
-    record = {"masks": 4, "points": 16, "decoder_calls": 1, "groups": [], "seconds": seconds}
-    scores = score_mode([record, {**record, "masks": 8}])
+    record = {"masks": 4, "points": 16, "decoder_calls": 1, "points_saved": 0.25, "largest_logit": 9.0, "groups": [],
+              "seconds": seconds}
+    scores = score_mode([record, {**record, "masks": 8, "points_saved": 0.75, "largest_logit": 5.0},
+                         {**record, "masks": 6, "points_saved": 0.5, "largest_logit": None}])
+    assert (scores["points_saved"], scores["largest_logit"]) == (0.5, 7.0)
     assert scores["miou"] is None and scores["ar100"] is None and scores["masks_per_image"] == 6

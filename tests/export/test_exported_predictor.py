@@ -18,6 +18,7 @@ import pytest
 
 from src.evaluation.box_prompted import segment_boxes
 from src.evaluation.box_sources import BoxPrompt
+from src.export import exported_predictor
 from src.export.exported_predictor import ExportedPredictor, decoder_calls, open_graph
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.predictor import SamPredictor
@@ -57,6 +58,19 @@ def test_protocols_run_on_an_export(exported, image):
     records, counts = EverythingGenerator(predictor, settings).run(image)
     assert counts.points == 4 and counts.decoder_calls == 1 and counts.candidates == 12
     assert len(records) <= 12
+
+
+def test_warming_up_loads_the_decoders_that_points_take(small_export, image, monkeypatch):
+    predictor, loaded = ExportedPredictor(small_export.folder, "onnx"), []
+    monkeypatch.setattr(exported_predictor, "open_graph",
+                        lambda path, *more: (loaded.append(path), open_graph(path, *more))[1])
+    settings = EverythingSettings(points_per_side=3, points_per_batch=5, pred_iou_thresh=0.0)
+    generator = EverythingGenerator(predictor, settings)
+    generator.warm_up(image)
+    warm = list(loaded)
+    assert warm and len(set(warm)) == len(warm)
+    generator.run(image)
+    assert loaded == warm
 
 
 def test_prompts_are_dealt_to_static_shapes():

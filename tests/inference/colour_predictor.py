@@ -12,12 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""A predictor without a network: the mask of a point is the region of the point's colour. Knows what it was asked."""
+"""A predictor without a network: the mask of a point is the region of the point's colour. Knows what it was asked. With
+pictures for it, and what all tests of everything mode ask."""
 import cv2
 import numpy as np
 
 from src.data.images import longest_side_size
+from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.predictor import SamPredictor
+
+RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (10, 0, 200)
 
 
 class ColourPredictor:
@@ -66,3 +70,34 @@ class ColourPredictor:
 
     _embeddings = SamPredictor._embeddings
     upscale = SamPredictor.upscale
+
+
+def scene(height=128, width=256):
+    """A green square (x 32..95, y 32..95) and a blue bar (x 160..223, y 16..111) on red: edges on the low-res grid."""
+    image = np.full((height, width, 3), RED, np.uint8)
+    image[32:96, 32:96] = GREEN
+    image[16:112, 160:224] = BLUE
+    return image
+
+
+def segment(image, predictor=None, **settings):
+    """(records, counts, predictor) with run lengths as segmentation and 8 points a side."""
+    predictor = predictor or ColourPredictor()
+    settings = {"points_per_side": 8, "points_per_batch": 10, "output_mode": "coco_rle", **settings}
+    records, counts = EverythingGenerator(predictor, EverythingSettings(**settings)).run(image)
+    return records, counts, predictor
+
+
+def rounded(width, height):
+    """Pixels of a rectangle on the low-res grid, upscaled 4 times: at its corners the nearest pixel mixes (5/8)^2 of
+    inside, less than half, and is lost."""
+    return width * height - 4
+
+
+def asked_points(predictor):
+    return [point for batch in predictor.asked for point in batch]
+
+
+def grid(points_per_side, width, height):
+    return [((i + 0.5) / points_per_side * width, (k + 0.5) / points_per_side * height)
+            for k in range(points_per_side) for i in range(points_per_side)]

@@ -12,55 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Segment everything: plans of points, filters and records with a predictor whose masks are known; fast = plain."""
-import dataclasses
+"""Segment everything: plans of points, filters and records with a predictor whose masks are known."""
 import json
-import tracemalloc
 
-import mindspore as ms
 import numpy as np
 import pytest
-from colour_predictor import ColourPredictor
+from colour_predictor import GREEN, ColourPredictor, asked_points, grid, rounded, scene, segment
 from pycocotools import mask as coco_mask
 
-from src.inference import everything_scoring
 from src.inference.everything import EverythingGenerator, EverythingSettings
-from src.inference.predictor import SamPredictor
-from src.modeling.build_sam import build_sam_around
-from src.modeling.image_encoder import ImageEncoderViT
-
-RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (10, 0, 200)
-
-
-def scene(height=128, width=256):
-    """A green square (x 32..95, y 32..95) and a blue bar (x 160..223, y 16..111) on red: edges on the low-res grid."""
-    image = np.full((height, width, 3), RED, np.uint8)
-    image[32:96, 32:96] = GREEN
-    image[16:112, 160:224] = BLUE
-    return image
-
-
-def segment(image, predictor=None, **settings):
-    """(records, counts, predictor) with run lengths as segmentation and 8 points a side."""
-    predictor = predictor or ColourPredictor()
-    settings = {"points_per_side": 8, "points_per_batch": 10, "output_mode": "coco_rle", **settings}
-    records, counts = EverythingGenerator(predictor, EverythingSettings(**settings)).run(image)
-    return records, counts, predictor
-
-
-def rounded(width, height):
-    """Pixels of a rectangle on the low-res grid, upscaled 4 times: at its corners the nearest pixel mixes (5/8)^2 of
-    inside, less than half, and is lost."""
-    return width * height - 4
-
-
-def asked_points(predictor):
-    return [point for batch in predictor.asked for point in batch]
-
-
-def grid(points_per_side, width, height):
-    return [((i + 0.5) / points_per_side * width, (k + 0.5) / points_per_side * height)
-            for k in range(points_per_side) for i in range(points_per_side)]
 
 
 def test_full_grid_asks_every_point_once_and_finds_every_object():
@@ -128,7 +88,24 @@ def test_hierarchical_asks_the_coarse_points_then_those_outside_confident_masks(
     asked = asked_points(predictor)
     # Coarse points of 8: 2 a side, columns and rows 2 and 6 -> (80, 40), (208, 40), (80, 104), (208, 104).
     np.testing.assert_allclose(asked, [(80, 40), (208, 40), (80, 104), (208, 104)])  # they meet all three objects
-    assert counts.points == 4 and len(records) == 3
+    assert counts.points == 4 and counts.grid_points == 64 and len(records) == 3
+
+
+def test_the_median_of_the_largest_logits_is_over_the_masks_returned():
+    """The n-th mask that is scored is made 1 + n // 20 times as high; three of the 64 are returned."""
+    predictor = ColourPredictor()
+    upscale = predictor.upscale
+    seen = []
+
+    def of_different_heights(low_res_masks, return_logits):
+        seen.append(upscale(low_res_masks, return_logits) * (1 + len(seen) // 20))
+        return seen[-1]
+
+    predictor.upscale = of_different_heights
+    records, counts, _ = segment(scene(), predictor)
+    assert counts.largest_logit == float(np.median([
+        20 * (1 + grid(8, 256, 128).index(tuple(record["point_coords"][0])) // 20) for record in records]))
+    assert segment(scene(), ColourPredictor(quality={200: 0, 0: 0, 10: 0}))[1].largest_logit is None
 
 
 def test_hierarchical_second_round_skips_only_what_is_confident():
@@ -157,6 +134,7 @@ def test_hierarchical_without_confident_area_is_the_full_grid():
     assert set(asked_points(predictor)) == set(grid(8, 256, 128)) and counts.points == full_counts.points
     assert sorted(map(str, (record["segmentation"] for record in full))) == sorted(
         map(str, (record["segmentation"] for record in found)))
+    assert counts.largest_logit == pytest.approx(8) and counts.grid_points == counts.points == 64
     # A lower threshold makes the same masks confident.
     assert segment(scene(), ColourPredictor(height=8.0), hierarchical=True, high_score_thresh=7)[1].points == 4
 
@@ -176,80 +154,10 @@ def test_images_leave_nothing_behind():
     assert again == first and counts_again[:4] == counts[:4]
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (1, 1), (1, 400), (700, 3), (333, 500)])
-def test_every_size_and_aspect(height, width):
-    image = np.zeros((height, width, 3), np.uint8)
-    image[:, width // 2:] = 255
-    for changes in ({}, {"hierarchical": True}, {"crop_n_layers": 2, "crop_n_points_downscale_factor": 2}):
-        records, _, _ = segment(image, **changes)
-        assert records and all(record["segmentation"]["size"] == [height, width] for record in records)
-        assert sum(record["area"] for record in records) >= 0.9 * height * width
-
-
-def peak_memory(image, **settings):
-    """(records, most bytes that Python and NumPy held at once)."""
-    tracemalloc.start()
-    try:
-        records, _, _ = segment(image, **settings)
-        return records, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_large_images_hold_one_mask_of_their_size():
-    image = np.zeros((6000, 8000, 3), np.uint8)
-    image[1000:5000, 1000:5000] = 80
-    records, peak = peak_memory(image, points_per_side=2, hierarchical=True)
-    assert sorted(record["bbox"] for record in records) == [[0, 0, 7999, 5999], [1000, 1000, 3999, 3999]]
-    # 48 MB a mask of bytes: float logits (4), two copies of them and of comparisons at most; and the test's colours.
-    assert peak < 16 * 48e6
-
-
-def test_memory_does_not_grow_with_the_masks(monkeypatch):
-    image = np.zeros((1000, 1500, 3), np.uint8)
-    monkeypatch.setattr(everything_scoring, "CANVAS_BYTES", 3 * 1000 * 1500)
-    keep_all = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
-    few, peak_of_few = peak_memory(image, points_per_side=2, **keep_all)
-    many, peak_of_many = peak_memory(image, points_per_side=8, points_per_batch=4, **keep_all)
-    assert (len(few), len(many)) == (12, 192)  # in batches of 12
-    assert peak_of_many < peak_of_few + 1000 * 1500  # not by one mask of bytes
-
-
-def test_a_full_canvas_is_encoded_and_used_again(monkeypatch):
-    expected = segment(scene())[0]
-    monkeypatch.setattr(everything_scoring, "CANVAS_BYTES", 3 * 128 * 256)
-    assert segment(scene())[0] == expected
-
-
-def test_crops_add_their_masks_in_pixels_of_the_image():
-    # 128 x 256 and ratio 0: four crops of 64 x 128, at x 0 and 128, y 0 and 64. Within 20 px of an inner border every
-    # part of these objects ends: only the whole image's masks and the red crops' own remain.
-    image = np.full((256, 512, 3), RED, np.uint8)
-    image[40:72, 40:104] = GREEN
-    records, counts, predictor = segment(image, crop_n_layers=1, crop_n_points_downscale_factor=2,
-                                         crop_overlap_ratio=0.0)
-    assert predictor.images == 5 and counts.points == 64 + 4 * 16
-    by_crop = {tuple(record["crop_box"]): record for record in records if record["area"] == rounded(64, 32)}
-    # The crop's mask wins over the image's: crops first, and of equal boxes one remains.
-    assert list(by_crop) == [(0, 0, 256, 128)]
-    green = by_crop[0, 0, 256, 128]
-    assert green["bbox"] == [40, 40, 63, 31]
-    decoded = coco_mask.decode(green["segmentation"])
-    assert decoded.shape == (256, 512) and decoded[40:72, 40:104].sum() == decoded.sum() == rounded(64, 32)
-    # Points of the crop: 4 a side of 256 x 128; the only one in the square is (96, 48).
-    assert green["point_coords"] == [[96.0, 48.0]]
-    assert records[0]["crop_box"] == [0, 0, 256, 128] and records[-1]["crop_box"] == [0, 0, 512, 256]
-
-
-def test_points_of_a_later_crop_are_moved():
-    image = np.full((256, 512, 3), RED, np.uint8)
-    image[168:200, 360:424] = GREEN  # in the crop at (256, 128)
-    records, _, _ = segment(image, crop_n_layers=1, crop_overlap_ratio=0.0)
-    green = [record for record in records if record["area"] == rounded(64, 32)]
-    assert [record["crop_box"] for record in green] == [[256, 128, 256, 128]]
-    assert green[0]["bbox"] == [360, 168, 63, 31]
-    x, y = green[0]["point_coords"][0]
-    assert 360 <= x < 424 and 168 <= y < 200
+def test_a_mask_below_every_cut_has_a_stability_that_json_knows():
+    records = segment(scene(), points_per_side=1, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1)[0]
+    assert [record["stability_score"] for record in records if not record["area"]] == [0.0]
+    json.dumps(records, allow_nan=False)
 
 
 def test_small_regions_are_removed_and_new_duplicates_dropped():
@@ -293,54 +201,3 @@ def test_settings_that_cannot_be_used_are_refused(changes, message):
 def test_something_else_than_an_image_is_refused():
     with pytest.raises(ValueError, match=r"image must be \[H, W, 3\] uint8, got \[4, 4\] float64"):
         segment(np.zeros((4, 4)))
-
-
-@pytest.fixture(scope="module")
-def tiny_predictor():
-    """A network with predicted IoUs around the threshold and masks that are stable at a small offset."""
-    def encoder(image_size):
-        return ImageEncoderViT(image_size, 16, 32, 1, 2, 2, (0,), 32)
-
-    sam = build_sam_around(encoder, 32, 32, 64, "tiny", seed=3)
-    for parameter in sam.mask_decoder.get_parameters():
-        if parameter.name.endswith(("q_proj.weight", "k_proj.weight")):
-            parameter.set_data(parameter * 6)
-    return SamPredictor(sam)
-
-
-def test_fast_equals_plain(tiny_predictor):
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # test_token_first.py has both modes
-    image = np.random.default_rng(5).integers(0, 256, (44, 60, 3), np.uint8)
-    tiny_predictor.set_image(image)
-    points = np.array(grid(4, 60, 44))
-    logits, ious, _ = tiny_predictor.predict_batch(point_coords=points[:, None], point_labels=np.ones((16, 1)),
-                                                   return_logits=True, prompt_batch=4)
-    settings = EverythingSettings(
-        points_per_side=4, points_per_batch=4, output_mode="coco_rle", box_nms_thresh=1.0,
-        pred_iou_thresh=float(np.quantile(ious, 0.6)), stability_score_offset=float(logits.std() / 20),
-        stability_score_thresh=0.85, high_score_thresh=float(np.quantile(logits, 0.95)))
-    generators = [EverythingGenerator(tiny_predictor, dataclasses.replace(settings, fast=fast))
-                  for fast in (True, False)]
-    for hierarchical in (False, True):
-        for generator in generators:  # the same ones: their graphs are compiled once
-            generator.settings = dataclasses.replace(generator.settings, hierarchical=hierarchical)
-        (fast, fast_counts), (plain, plain_counts) = (generator.run(image) for generator in generators)
-        assert len(plain) >= 3 and len(fast) == len(plain)
-        assert fast_counts[:3] == plain_counts[:3] and fast_counts.full_size_masks <= plain_counts.full_size_masks
-        assert 0 < plain_counts.candidates < 3 * plain_counts.points  # the threshold parts them
-        for ours, theirs in zip(fast, plain):
-            assert coco_mask.iou([ours["segmentation"]], [theirs["segmentation"]], [0])[0, 0] > 0.99
-            assert ours["point_coords"] == theirs["point_coords"] and ours["crop_box"] == theirs["crop_box"]
-            np.testing.assert_allclose(ours["predicted_iou"], theirs["predicted_iou"], atol=1e-5)
-            np.testing.assert_allclose(ours["stability_score"], theirs["stability_score"], atol=0.01)
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
-def test_fast_discards_at_low_resolution_what_cannot_be_stable(tiny_predictor):
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    image = np.random.default_rng(5).integers(0, 256, (44, 60, 3), np.uint8)
-    settings = EverythingSettings(points_per_side=2, points_per_batch=4, pred_iou_thresh=0, stability_score_offset=1e3)
-    counts = EverythingGenerator(tiny_predictor, settings).run(image)[1]
-    plain = EverythingGenerator(tiny_predictor, dataclasses.replace(settings, fast=False)).run(image)[1]
-    ms.set_context(mode=ms.GRAPH_MODE)
-    assert (counts.full_size_masks, plain.full_size_masks) == (0, 12)

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Segment everything on files: names, frames, overlays, SA-1B's JSON, and what cannot be read."""
+import io
 import json
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ import pytest
 from PIL import Image
 
 from src.data.records import decode_segmentation
+from src.inference import everything_files
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record
 
@@ -72,6 +74,28 @@ def test_no_image_overwrites_another(tmp_path):
     assert sorted(stated) == sorted(names)
 
 
+def test_a_bar_for_each_image(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(everything_files.tqdm):
+        def __init__(self, *arguments, **options):
+            assert options.pop("disable") is None  # shown on a terminal
+            super().__init__(*arguments, **options, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(everything_files, "tqdm", Bar)
+    segment_files(Halves(), [("one.jpg", grey()), ("two.jpg", grey())], tmp_path, lambda line: None)
+    assert [(bar.desc, bar.n, bar.total, bar.unit) for bar in bars] == [
+        ("one.jpg", 3, 4, "point"), ("two.jpg", 3, 4, "point")]
+
+
+def test_dots_in_a_name(tmp_path):
+    names = ["clip.v2_000000", "clip.v2_000004", "my.photo.JPG"]
+    segment_files(Halves(), [(name, grey()) for name in names], tmp_path, lambda line: None)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "clip.v2_000000_everything.json", "clip.v2_000004_everything.json", "my.photo_everything.json"]
+
+
 def test_pictures_of_a_folder(tmp_path):
     for name, value in (("b.png", 7), ("a.png", 3)):
         Image.fromarray(grey(value)).save(tmp_path / name)
@@ -88,7 +112,7 @@ def test_pictures_of_a_folder(tmp_path):
         list(read_pictures(tmp_path / "empty", broken.append))
 
 
-def test_frames_of_a_video(tmp_path):
+def test_frames_of_a_video(tmp_path, monkeypatch):
     path = tmp_path / "clip.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
     for value in range(0, 200, 20):
@@ -103,5 +127,11 @@ def test_frames_of_a_video(tmp_path):
     with pytest.raises(ValueError, match="none.mp4: no such video file"):
         list(read_frames(tmp_path / "none.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(ValueError, match="text.mp4: not a video"):
+    message = "text.mp4: not a video, or OpenCV cannot decode its first frame"
+    with pytest.raises(ValueError, match=message):
+        list(read_frames(tmp_path / "text.mp4"))
+    # A container that opens, with a frame that cannot be decoded.
+    capture = SimpleNamespace(grab=lambda: True, retrieve=lambda: (False, None), release=lambda: None)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: capture)
+    with pytest.raises(ValueError, match=message):
         list(read_frames(tmp_path / "text.mp4"))

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.inference.mask_records import encode_masks
 from src.inference.visualize import (
     MASK_OPACITY,
     NEGATIVE,
     POSITIVE,
     SMALLEST_CANVAS,
+    draw_everything,
     draw_overlay,
     mask_color,
     side_by_side,
@@ -93,6 +95,33 @@ def test_boxes_take_the_colour_of_their_mask_or_white():
     assert tuple(picture[80, 150]) == mask_color(0) and tuple(picture[480, 550]) == mask_color(1)
     picture = draw_overlay(grey(1000, 1000), masks[:1], boxes=boxes)
     assert tuple(picture[80, 150]) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("side", [1000, 480])  # at its own size, and twice as large
+def test_small_masks_lie_over_large_ones_and_nothing_else_changes(side):
+    def mask(*corners):
+        return rectangle(side, side, *(corner * side // 1000 for corner in corners))
+
+    small, large, corner = mask(400, 400, 500, 500), mask(200, 200, 800, 800), mask(0, 900, 50, 1000)
+    picture = draw_everything(grey(side, side), encode_masks(np.stack([small, large, corner, np.zeros_like(small)])))
+    size = picture.shape[0]
+    assert picture.shape == (max(side, SMALLEST_CANVAS),) * 2 + (3,)
+
+    def blended(under, index):
+        return np.round(under * (1 - MASK_OPACITY) + np.array(mask_color(index)) * MASK_OPACITY)
+
+    def inside(x0, y0, x1, y1):
+        return picture[y0 * size // 1000:y1 * size // 1000, x0 * size // 1000:x1 * size // 1000].reshape(-1, 3)
+
+    over_large = blended(100, 1)
+    assert (inside(220, 220, 380, 780) == over_large).all()
+    assert (inside(420, 420, 480, 480) == blended(over_large, 0)).all()  # though the small one comes first
+    assert (inside(10, 920, 40, 990) == blended(100, 2)).all()
+    for corners in ((0, 0, 1000, 180), (0, 180, 180, 880), (820, 180, 1000, 1000), (70, 820, 820, 1000)):
+        assert (inside(*corners) == 100).all()
+    middle = size // 2
+    assert tuple(picture[middle, 200 * size // 1000]) == mask_color(1)  # contours, whole at their masks' borders
+    assert tuple(picture[450 * size // 1000, 400 * size // 1000]) == mask_color(0)
 
 
 def test_neighbouring_colours_differ():

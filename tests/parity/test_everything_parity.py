@@ -86,7 +86,8 @@ def assert_equal_records(ours, theirs):
     both_empty = ours["area"] == theirs["area"] == 0
     assert both_empty or coco_mask.iou([ours["segmentation"]], [theirs["segmentation"]], [0])[0, 0] > 0.99
     np.testing.assert_allclose(ours["predicted_iou"], theirs["predicted_iou"], atol=1e-4)
-    np.testing.assert_allclose(ours["stability_score"], theirs["stability_score"], atol=0.01)
+    # docs/deviations.md: 0 where SAM divides 0 by 0.
+    np.testing.assert_allclose(ours["stability_score"], np.nan_to_num(theirs["stability_score"]), atol=0.01)
     np.testing.assert_allclose(ours["point_coords"], theirs["point_coords"], atol=1e-9)
     np.testing.assert_allclose(ours["bbox"], theirs["bbox"], atol=1)
     assert ours["crop_box"] == theirs["crop_box"]

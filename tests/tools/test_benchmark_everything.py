@@ -14,6 +14,8 @@
 # ============================================================================
 """tools/benchmark_everything.py: its slow ways give what the fast ones give; tables; one run on a tiny network."""
 import json
+import re
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -25,15 +27,8 @@ from src.inference.everything import Counts
 from src.inference.mask_filters import box_nms
 from src.inference.mask_records import encode_masks
 from src.modeling.build_sam import build_sam
-from tools.benchmark_everything import (
-    compare_records,
-    lengths_of_one,
-    main,
-    mode_costs,
-    mode_table,
-    pairwise_nms,
-    step_table,
-)
+from tools.benchmark_everything import compare_records, main, mode_costs, mode_table, run_modes
+from tools.everything_steps import STEPS, lengths_of_one, pairwise_nms, step_costs, step_table
 
 
 def test_run_lengths_of_one_mask_equal_the_encoders():
@@ -71,7 +66,7 @@ def test_records_are_compared_in_order():
 def test_costs_are_medians_of_rounds_and_means_of_pictures():
     def counts(seconds):
         return Counts(points=16, decoder_calls=2, candidates=5, full_size_masks=3, encoder_seconds=1.0,
-                      decoder_seconds=seconds / 2, seconds=seconds)
+                      decoder_seconds=seconds / 2, seconds=seconds, grid_points=16, largest_logit=None)
 
     runs = {"a.jpg": {"counts": [counts(2.0), counts(9.0), counts(4.0)], "records": [{}]},
             "b.jpg": {"counts": [counts(8.0)], "records": [{}, {}]}}
@@ -83,16 +78,43 @@ def test_costs_are_medians_of_rounds_and_means_of_pictures():
     assert rows[2][5:] == ["1.500", "50.0%", "3.000", "50.0%"]
 
 
-def test_steps_say_what_they_saved_and_whether_they_agree():
-    def step(part, seconds, same_masks=True, difference=0.0):
-        return {"part": part, "step": "way", "seconds": seconds, "same_masks": same_masks,
-                "largest_difference": difference}
+def test_everything_is_compiled_before_the_clock_starts():
+    events = []
 
-    lines = step_table([step("decoder", 2.0), step("decoder", 0.5, difference=3e-6), step("boxes", 1.0),
-                        step("boxes", 1.5, same_masks=False, difference=None)])
-    assert [line.split() for line in lines[1:]] == [
-        ["decoder", "way", "2.0000", "100.0%", "equal"], ["decoder", "way", "0.5000", "25.0%", "within", "3e-06"],
-        ["boxes", "way", "1.0000", "100.0%", "equal"], ["boxes", "way", "1.5000", "150.0%", "other", "masks"]]
+    class Generator:
+        def __init__(self, name):
+            self.name = name
+
+        def warm_up(self, image):
+            events.append(("warm up", self.name, image))
+
+        def run(self, image):
+            events.append(("run", self.name, image))
+            return [{}], image
+
+    runs = run_modes({"full": Generator("full"), "plain": Generator("plain")}, [("a", 1), ("b", 2)], repeats=1)
+    assert events == [("warm up", "full", 1), ("warm up", "plain", 1), ("run", "full", 1), ("run", "plain", 1),
+                      ("run", "full", 2), ("run", "plain", 2)]
+    assert runs["full"] == {"a": {"counts": [1], "records": [{}]}, "b": {"counts": [2], "records": [{}]}}
+
+
+def test_steps_say_what_they_saved_and_whether_they_agree():
+    steps = [step_costs("first", [(2.0, 0.5, 3e-6), (4.0, 1.0, 1e-6)]), step_costs("second", [(1.0, 1.5, 0.0)]),
+             step_costs("third", [(1.0, 1.0, 0.0), (1.0, 0.5, float("inf"))])]
+    assert steps[0] == {"step": "first", "plain_seconds": 3.0, "fast_seconds": 0.75, "saved": 0.75, "same_masks": True,
+                        "largest_difference": 3e-6}
+    assert (steps[2]["same_masks"], steps[2]["largest_difference"]) == (False, None)
+    lines = step_table(steps, {"nothing_shared_seconds": 8.0, "fast_seconds": 2.0, "share": 0.25})
+    assert [line.split() for line in lines[1:4]] == [
+        ["first", "3.0000", "0.7500", "75.0%", "within", "3e-06"], ["second", "1.0000", "1.5000", "-50.0%", "equal"],
+        ["third", "1.0000", "0.7500", "25.0%", "other", "masks"]]
+    assert lines[4] == "decoder: 8.0000 s with nothing shared, 2.0000 s on the fast path, 25.0% of it"
+
+
+def test_the_steps_are_the_rows_of_the_document():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "everything.md").read_text()
+    rows = re.findall(r"^\| (.+?) \|", text[text.index("| step |"):].split("\n\n")[0], re.MULTILINE)
+    assert [row.split(":")[0].lower() for row in rows[1:]] == list(STEPS)
 
 
 @pytest.mark.slow
@@ -112,9 +134,12 @@ def test_a_run_on_a_network(tmp_path, capsys):
         "full_plain": (4, 12), "full": (4, 12), "hierarchical": (4, 12)}
     equality = result["equality"]["photo.png"]
     assert equality["masks"] == [12, 12] and equality["same_points"] and equality["least_iou"] > 0.99
-    assert [step["part"] for step in result["steps"]] == ["decoder"] * 4 + [
-        "scores", "scores", "lengths", "lengths", "boxes", "boxes"]
+    assert [step["step"] for step in result["steps"]] == list(STEPS)
     assert all(step["same_masks"] and step["largest_difference"] < 1e-4 for step in result["steps"])
+    decoder = result["decoder"]
+    assert decoder["share"] == pytest.approx(decoder["fast_seconds"] / decoder["nothing_shared_seconds"])
+    assert decoder["nothing_shared_seconds"] == pytest.approx(result["steps"][0]["plain_seconds"])
+    assert decoder["fast_seconds"] == pytest.approx(result["steps"][2]["fast_seconds"])
     assert "full against full_plain:" in capsys.readouterr().out
 
 

@@ -41,6 +41,9 @@ def mode(miou, seconds):
 
 
 EVERYTHING = {**COMMON, "protocol": "everything", "images": 3, "labels": 9,
+              "settings": {**SETTINGS, "annotators": "apart", "everything.points_per_side": 32,
+                           "everything.coarse_ratio": 0.25, "everything.high_score_thresh": 8.5,
+                           "everything.pred_iou_thresh": 0.6, "everything.stability_score_thresh": 0.95},
               "modes": {"full": mode(0.8, 2.0), "hierarchical": mode(0.788, 0.9)}}
 
 
@@ -66,8 +69,9 @@ def test_one_document_of_all_protocols(tmp_path):
             " | 0.100 | 0.200 | - | - |") in lines
     assert f"| clicks | {network} | 9 | confident | 0.500 | 0.625 | 0.750 |" in lines
     tail = "0.200 | 0.300 | 40.0 | 1024.0 | 16.0 | 0.500 | 1.000"
-    assert f"| all | {network} | full | 0.800 | 100.0% | {tail} | 2.000 | 100.0% |" in lines
-    assert f"| all | {network} | hierarchical | 0.788 | 98.5% | {tail} | 0.900 | 45.0% |" in lines
+    row = f"| all | {network} | 3 | 9 | apart"
+    assert f"{row} | full | 32 | - | 0.6, 0.95 | 0.800 | 100.0% | {tail} | 2.000 | 100.0% |" in lines
+    assert f"{row} | hierarchical | 8 of 32 | 8.5 | 0.6, 0.95 | 0.788 | 98.5% | {tail} | 0.900 | 45.0% |" in lines
     assert "- clicks: `eval.py --eval.limit=3`" in lines
     for name in ("points.png", "everything.png"):
         with Image.open(tmp_path / "out" / name) as picture:
@@ -85,11 +89,54 @@ def test_figures_of_the_paper_are_marked(tmp_path):
     lines = lines_of(tmp_path / "out", *write(tmp_path, boxes=BOX, all=EVERYTHING))
     (tiny,) = [line for line in lines if line.startswith("| TinySAM (paper)")]
     assert "COCO val2017 | all | ViTDet-H | - | 0.423 |" in tiny
-    assert sum("(paper" in line for line in lines if line.startswith("|")) == 4 + 2
-    hierarchical = [line for line in lines if "(paper, V100)" in line][1]
-    assert "| 0.606 | 98.8% |" in hierarchical and hierarchical.endswith("| 0.930 | 52.3% |")
+    assert sum("(paper" in line for line in lines if line.startswith("|")) == 6 + 6
+    everything = [line for line in lines if "(paper, V100)" in line]
+    # PAPER.md: points a side, tau, mean IoU; seconds. Shares of 0.6137 and 1.779 s.
+    for line, (start, end) in zip(everything, (
+            ("full | 32 | - | - | 0.614 | 100.0% |", "| 1.779 | 100.0% |"),
+            ("hierarchical | 8 of 32 | 8.5 | - | 0.606 | 98.8% |", "| 0.930 | 52.3% |"),
+            ("hierarchical | 4 of 16 | 8.5 | - | 0.552 | 90.0% |", "| 0.357 | 20.1% |"),
+            ("hierarchical | 10 of 32 | 8.5 | - | 0.608 | 99.0% |", "| 1.278 | 71.8% |"),
+            ("hierarchical | 8 of 32 | 7 | - | 0.602 | 98.1% |", "| 0.815 | 45.8% |"),
+            ("hierarchical | 8 of 32 | 10 | - | 0.607 | 98.9% |", "| 1.182 | 66.4% |"))):
+        assert f"| {start}" in line and line.endswith(end)
     widths = {line.count("|") for line in lines if line.startswith("| TinySAM (paper)") or line.startswith("| boxes")}
     assert len(widths) == 1  # rows of the paper fill the same columns
+    assert len({line.count("|") for line in lines if "V100)" in line or line.startswith("| all")}) == 1
+
+
+def without(content, *keys):
+    return {key: value for key, value in content.items() if key not in keys}
+
+
+def test_what_an_older_result_lacks_is_a_dash(tmp_path):
+    scores = {"full": without(mode(0.8, 2.0), "ar1000", "decoder_calls_per_image"),
+              "hierarchical": without(mode(0.7, 1.0), "seconds_per_image")}
+    lines = lines_of(tmp_path / "out", *write(
+        tmp_path, boxes=without(BOX, "metric", "mask_choice", "mask_score", "ap_small", "boxes_from"),
+        clicks={**without(POINTS, "command"), "settings": without(SETTINGS, "first_mask")},
+        all={**without(EVERYTHING, "labels"), "settings": SETTINGS, "modes": scores}))
+    network = "nano, 256 px | coco_val2017/instances.json"
+    aps = "0.250 | 0.500 | 0.125 | - | 0.100 | 0.400"
+    assert f"| boxes | {network} | 3 | of the labels | 100 | {aps} | 0.750 |" in lines
+    assert f"| clicks | {network} | 9 | - | 0.500 | 0.625 | 0.750 |" in lines and "- clicks: `-`" in lines
+    assert (f"| all | {network} | 3 | - | - | full | - | - | - | 0.800 | 100.0% | 0.200 | - | 40.0 | 1024.0 | - "
+            "| 0.500 | 1.000 | 2.000 | 100.0% |") in lines
+    assert [line for line in lines if "| hierarchical | - |" in line][0].endswith("| - | - | - | - |")
+
+
+def test_a_result_without_its_scores_is_refused(tmp_path, capsys):
+    path, = write(tmp_path, run=without(EVERYTHING, "modes"))
+    assert main([path, "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith(
+        "results.json: no 'modes' of protocol 'everything'; run this evaluation again\n")
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path):
+    path, = write(tmp_path / "tau=7", run=POINTS)
+    other, = write(tmp_path / "tau=8", run=POINTS)
+    lines = lines_of(tmp_path / "out", path, f"mine={other}")
+    assert any(line.startswith("| run |") for line in lines) and any(line.startswith("| mine |") for line in lines)
 
 
 def test_only_what_is_there_is_shown(tmp_path):
