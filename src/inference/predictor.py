@@ -118,7 +118,7 @@ class SamPredictor:
         Args:
             point_coords: [K, 2] (x, y), or None.
             point_labels: [K], 1 foreground, 0 background; required with point_coords.
-            box: [4] (x0, y0, x1, y1), or None.
+            box: [4] or [1, 4] (x0, y0, x1, y1), or None.
             mask_input: [1, S/4, S/4] logits, usually low_res_masks of an earlier call, or None.
             multimask_output: True: three masks from coarse to fine reading of the prompt; False: one.
             return_logits: True: logits instead of bool masks.
@@ -130,7 +130,7 @@ class SamPredictor:
             ValueError: no image, no prompt, or a prompt that does not fit the image.
         """
         masks, iou_predictions, low_res_masks = self.predict_batch(
-            boxes=None if box is None else _as_array("box", box, [4])[None],
+            boxes=None if box is None else _one_box(box),
             point_coords=None if point_coords is None else _as_array("point_coords", point_coords, [None, 2])[None],
             point_labels=None if point_labels is None else _as_array("point_labels", point_labels, [None])[None],
             mask_input=None if mask_input is None else np.asarray(mask_input)[None],
@@ -277,18 +277,28 @@ class SamPredictor:
         return boxes
 
 
+def _one_box(box):
+    """[1, 4] of a box [4], or of [1, 4], as SAM's own notebook passes it."""
+    box = _numbers("box", box)
+    return _as_array("box", box[0] if box.shape == (1, 4) else box, [4])[None]
+
+
 def _as_array(name, values, shape):
     """`values` as finite float64 of `shape`, where None is any length."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers in one rectangular array") from None
+    array = _numbers(name, values)
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} must have shape [{wanted}], got {list(array.shape)}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds a value that is not finite")
     return array
+
+
+def _numbers(name, values):
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers in one rectangular array") from None
 
 
 def load_predictor(checkpoint, variant=None, image_size=None):
