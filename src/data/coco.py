@@ -17,10 +17,9 @@
 Training walks over pictures with `read`; evaluation asks for `annotations_of(image_id)`. Masks stay encoded until asked
 for.
 """
-import json
-import math
 from pathlib import Path
 
+from src.data.coco_json import load_coco_json, xyxy
 from src.data.images import ImageError, read_image
 from src.data.records import Annotation, Sample, SkipLog
 
@@ -163,7 +162,7 @@ class CocoDataset:
         else:
             images[image_id].append(Annotation(
                 annotation_id, record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
-                _xyxy(record.get("bbox")), area))
+                xyxy(record.get("bbox")), area))
 
 
 def _file_name(record, root):
@@ -174,53 +173,3 @@ def _file_name(record, root):
     split, _, name = str(record["coco_url"]).rpartition("/")
     split = split.rpartition("/")[2]
     return f"{split}/{name}" if split and (root / split).is_dir() else name
-
-
-def read_json(path, missing):
-    """What a JSON file holds. Raises ValueError, one line; `missing` is its text where there is no such file."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: {missing}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
-
-
-def load_results_json(path, key, what):
-    """The list of a COCO results JSON; `key` is the setting and "is" or what else it may be, for the error of a
-    missing file; `what` names what the list is of. Raises ValueError, one line."""
-    entries = read_json(path, f"no such file; {key} a COCO results JSON")
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a COCO results list of {what}")
-    return entries
-
-
-def load_coco_json(path):
-    """The JSON's dict, checked for the lists `images`, `annotations` and, empty where absent, `categories`. Raises
-    ValueError, one line."""
-    try:
-        content = read_json(path, "no such annotation file")
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, not a COCO-format JSON") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, not an object with images and annotations")
-    for key in ("images", "annotations"):
-        if not isinstance(content.get(key), list) or not all(isinstance(item, dict) for item in content[key]):
-            raise ValueError(f"{path}: no list of records under '{key}'; is it in COCO instances format?")
-        if not content[key]:
-            raise ValueError(f"{path}: '{key}' is empty")
-    categories = content.setdefault("categories", [])
-    if not isinstance(categories, list) or not all(
-            isinstance(item, dict) and type(item.get("id")) is int for item in categories):
-        raise ValueError(f"{path}: 'categories' is no list of records with an integer id; leave it out if there are "
-                         "none")
-    return content
-
-
-def _xyxy(bbox):
-    """(x0, y0, x1, y1) of COCO's [x, y, width, height]; None where it is not four finite numbers."""
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
-        return None
-    return (x, y, x + width, y + height) if all(map(math.isfinite, (x, y, width, height))) else None

@@ -20,7 +20,7 @@ and counted in a SkipLog; only when nothing is left is the file refused.
 import math
 from typing import NamedTuple, Optional, Tuple
 
-from src.data.coco import load_coco_json, load_results_json
+from src.data.coco_json import load_coco_json, load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks, mask_box
 

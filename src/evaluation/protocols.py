@@ -24,7 +24,8 @@ from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple
 
 from src.checkpoint.file_hash import file_sha256
-from src.data.coco import CocoDataset, load_coco_json
+from src.data.coco import CocoDataset
+from src.data.coco_json import load_coco_json
 from src.data.records import SkipLog
 from src.evaluation.box_prompted import evaluate_boxes, score_masks
 from src.evaluation.box_sources import detected_boxes, ground_truth_boxes

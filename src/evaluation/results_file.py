@@ -17,7 +17,7 @@
 What surprises: an entry may also hold the `annotation_id` of the label whose box asked for it; from these comes the
 mean IoU. Images without entries count as images without masks.
 """
-from src.data.coco import load_results_json
+from src.data.coco_json import load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks
 
