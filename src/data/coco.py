@@ -19,7 +19,7 @@ for.
 """
 from pathlib import Path
 
-from src.data.coco_json import load_coco_json, xyxy
+from src.data.coco_json import area_of, category_of, load_coco_json, xyxy
 from src.data.images import ImageError, read_image
 from src.data.records import Annotation, Sample, SkipLog
 
@@ -152,16 +152,18 @@ class CocoDataset:
         image_id = file_ids[record["image_id"]]
         if image_id is None:  # not in keep_ids
             return
-        area = record.get("area")
-        if record.get("iscrowd"):
+        area, category_id = area_of(record), category_of(record)
+        if category_id is None:
+            self.skipped.add("annotations whose category is no integer", label)
+        elif record.get("iscrowd"):
             self.skipped.add("crowd annotations")
         elif not record.get("segmentation"):
             self.skipped.add("annotations without a segmentation", label)
-        elif isinstance(area, (int, float)) and area < self._min_area:
+        elif area is not None and area < self._min_area:
             self.skipped.add(f"masks below {self._min_area} pixels")
         else:
             images[image_id].append(Annotation(
-                annotation_id, record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
+                annotation_id, category_id, record["segmentation"], self._images[image_id][1],
                 xyxy(record.get("bbox")), area))
 
 

@@ -59,6 +59,20 @@ def load_coco_json(path):
     return content
 
 
+def area_of(record):
+    """A record's area in pixels; None where it states none, or something else than a finite number from 0 on."""
+    area = record.get("area")
+    return area if type(area) in (int, float) and 0 <= area < math.inf else None
+
+
+def category_of(record):
+    """A record's category id, 0 where it states none; None where that is no integer of 64 bits, as scores need it."""
+    category_id = record.get("category_id", 0)
+    if type(category_id) is float and category_id.is_integer():
+        category_id = int(category_id)
+    return category_id if type(category_id) is int and -(1 << 63) <= category_id < 1 << 63 else None
+
+
 def xyxy(bbox):
     """(x0, y0, x1, y1) of COCO's [x, y, width, height]; None where it is not four finite numbers."""
     try:

@@ -95,6 +95,22 @@ def test_skips_with_a_count(tmp_path):
     assert everything.image_ids == [7, 8] and everything.annotations_of(8) == []
 
 
+def test_areas_and_categories_of_another_type(tmp_path):
+    """A stated area that is none is as good as no area; a category that is none leaves the annotation out."""
+    areas = ["16", [16], {}, True, -1, float("nan"), float("inf"), None]
+    categories = ["1", [1], {}, None, True, 1.5, float("inf"), 1 << 63, 2.0, -(1 << 63)]
+    records = [annotation(number, 7, area=area) for number, area in enumerate(areas)]
+    records += [annotation(20 + number, 7, category_id=category) for number, category in enumerate(categories)]
+    records += [annotation(40, 7, category_id="1", iscrowd=1), annotation(41, 7, category_id=1, iscrowd=1)]
+    dataset = CocoDataset([write_set(tmp_path, records, (7,))], min_area=4)
+    kept = dataset.annotations_of(7)
+    assert [(item.annotation_id, item.area) for item in kept[:8]] == [(number, None) for number in range(8)]
+    assert [(item.annotation_id, item.category_id) for item in kept[8:]] == [(28, 2), (29, -(1 << 63))]
+    assert all(type(item.category_id) is int for item in kept)
+    assert dict(dataset.skipped.counts) == {"annotations whose category is no integer": 9, "crowd annotations": 1}
+    assert "annotation 20 of instances.json" in str(dataset.skipped)
+
+
 def test_keeps_listed_ids_only(tmp_path):
     path = write_set(tmp_path, [annotation(1, 7), annotation(2, 8)])
     dataset = CocoDataset([path], keep_ids={8, 1000})
