@@ -20,11 +20,12 @@ for.
 from pathlib import Path
 
 from src.data.coco_json import area_of, category_of, load_coco_json, xyxy
-from src.data.images import ImageError, read_image
+from src.data.images import MAX_PIXELS, ImageError, read_image
 from src.data.records import Annotation, Sample, SkipLog
 
 # Several JSONs may count their pictures from 0: an id that is taken by another picture moves up by a multiple of this.
 ID_STRIDE = 1 << 40
+MAX_ID = 1 << 62  # ids travel as 64 bit integers
 
 
 class CocoDataset:
@@ -129,6 +130,9 @@ class CocoDataset:
         if type(file_id) is not int or min(place[1]) <= 0:
             raise ValueError(f"{path}: image {name}: id ({file_id!r}) must be an integer and the size {place[1]} "
                              "positive")
+        if not -MAX_ID <= file_id < MAX_ID or place[1][0] * place[1][1] > MAX_PIXELS:
+            raise ValueError(f"{path}: image {name}: id ({str(file_id)[:30]}) or size {str(place[1])[:60]} is too "
+                             f"large; at most 62 bits and {MAX_PIXELS} pixels")
         if file_id in file_ids:
             raise ValueError(f"{path}: image id {file_id} occurs twice")
         if self._keep_ids is not None and file_id not in self._keep_ids:

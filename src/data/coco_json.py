@@ -77,6 +77,7 @@ def xyxy(bbox):
     """(x0, y0, x1, y1) of COCO's [x, y, width, height]; None where it is not four finite numbers."""
     try:
         x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return (x, y, x + width, y + height) if all(map(math.isfinite, (x, y, width, height))) else None
+    box = x, y, x + width, y + height
+    return box if all(map(math.isfinite, box)) else None

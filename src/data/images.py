@@ -27,6 +27,7 @@ from PIL import Image, UnidentifiedImageError
 PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # RGB, 0-255
 PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a picture; Pillow refuses more (about 179 million)
 ORIENTATION_TAG = 0x0112
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,

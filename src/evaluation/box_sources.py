@@ -116,7 +116,7 @@ def detected_boxes(path, dataset, image_ids, max_detections, skipped):
             image_id, category_id, score = entry["image_id"], int(entry["category_id"]), float(entry["score"])
             x, y, width, height = (float(value) for value in entry["bbox"])
             is_known = image_id in known
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             skipped.add("entries that are no detections", label)
             continue
         if not is_known:

@@ -297,7 +297,7 @@ def _as_array(name, values, shape):
 def _numbers(name, values):
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be numbers in one rectangular array") from None
 
 

@@ -119,12 +119,13 @@ def test_bad_detections_are_counted(tmp_path):
         detection([1, 2, 3, 4]), detection([1, 2, -3, 4]), detection([50, 2, 3, 4]),
         detection([1, 2, 3, 4], image_id=9), detection([1, 2, 3, 4], score="high"), detection([1, 2, 3]),
         {"image_id": 1}, 7, detection([1, 2, float("nan"), 4]), detection([1, 2, 3, 4], score=float("nan")),
-        detection([1, 2, 3, 4], image_id=[1])])
+        detection([1, 2, 3, 4], image_id=[1]), detection([1, 2, 10**400, 4]), detection([1, 2, 3, 4], score=10**400),
+        detection([1, 2, 3, 4], category_id=float("inf")), detection([1, 2, 3, 4], score=float("inf"))])
     skipped = SkipLog()
     assert detected_boxes(path, dataset, [1], 100, skipped) == {1: [BoxPrompt((1, 2, 4, 6), 5, 0.5)]}
     assert dict(skipped.counts) == {"boxes inside out or without area": 2, "boxes outside their image": 1,
-                                    "detections on unknown images": 1, "entries that are no detections": 5,
-                                    "detections whose score is no number": 1}
+                                    "detections on unknown images": 1, "entries that are no detections": 8,
+                                    "detections whose score is no number": 2}
     assert "detections on unknown images (first: entry 3: image 9)" in str(skipped)
 
 

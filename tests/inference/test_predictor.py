@@ -173,6 +173,7 @@ def test_bgr_is_the_same_image_turned_around(predictor, image):
     ({"box": [5, 5, 9]}, r"box must have shape \[4\], got \[3\]"),
     ({"box": [[5, 5, 9, 9], [5, 5, 8, 8]]}, r"box must have shape \[4\], got \[2, 4\]"),
     ({"box": [[5, 5, 9, 9], [5]]}, "box must be numbers in one rectangular array"),
+    ({"box": [5, 5, 10**400, 9]}, "box must be numbers in one rectangular array"),
     ({"box": [5, 5, np.nan, 9]}, "box holds a value that is not finite"),
     ({"point_coords": [[41, 3]], "point_labels": [1]}, r"point \(41, 3\) lies outside the image of 40 x 30 pixels"),
     ({"point_coords": [[4, 3]], "point_labels": [2]}, "point label 2 is unknown; 1 is foreground, 0 background"),
