@@ -83,9 +83,10 @@ def open_predictor(config):
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):
-    """Everything the predictions depend on; files by their hash."""
+    """Everything the predictions depend on; files by their hash, pictures by their folder."""
     network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
         "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size,
+        "image_root": str(protocol.inputs.dataset.image_roots[0].resolve()),
         **({"engine": predictor.engine} if predictor.engine else {})}
     return {"protocol": config.eval.protocol, **network,
             "annotations_sha256": file_sha256(config.eval.annotations), **protocol.settings, "device": device}

@@ -35,6 +35,7 @@ class CocoDataset:
         image_ids: ids of the pictures, in file order. With `only_usable`, those with at least one usable annotation.
             With several JSONs an id already taken by another file is moved up by ID_STRIDE times the JSON's number.
         categories: the JSON's category records, in file order (of several JSONs: the first record of each id).
+        image_roots: the pictures' folders, one per JSON.
         skipped: SkipLog of what was left out when opening.
 
     Args:
@@ -56,13 +57,13 @@ class CocoDataset:
         if image_roots and len(image_roots) != len(paths):
             raise ValueError(f"data.image_roots has {len(image_roots)} folders for {len(paths)} data.paths; "
                              "give one each or none")
-        roots = [Path(root) for root in image_roots] or [path.parent / "images" for path in paths]
+        self.image_roots = [Path(root) for root in image_roots] or [path.parent / "images" for path in paths]
         self.image_ids, self.categories, self.skipped = [], [], SkipLog()
         self._keep_ids, self._min_area, self._only_usable = keep_ids, min_area, only_usable
         self._images, self._annotations = {}, {}  # by image id
         self._ids = {}  # by path and size, so that a picture listed in two JSONs keeps one id
         self._records = []  # (image id, annotations), one per picture and JSON
-        for number, (path, root) in enumerate(zip(paths, roots)):
+        for number, (path, root) in enumerate(zip(paths, self.image_roots)):
             self._add(number, path, root)
         if not self._records:
             raise ValueError(f"{', '.join(map(str, paths))}: nothing usable; {self.skipped}")
