@@ -173,6 +173,18 @@ def test_epochs_differ_and_repeat():
     assert sorted(np.concatenate([batch["image_ids"] for batch in second])) == [100, 101, 102, 103]
 
 
+def test_order_is_shuffled_by_seed_and_by_epoch():
+    def order(epoch, seed=11):
+        batches = collect(Batches(Tiny(7), **{**PLAIN, "batch_size": 1, "seed": seed}), epoch)
+        return [int(batch["image_ids"][0]) for batch in batches]
+
+    orders = [order(0), order(1), order(2), order(0, seed=12)]
+    for found in orders:
+        assert sorted(found) == list(range(100, 107)) and found != sorted(found)
+    assert len({tuple(found) for found in orders}) == 4
+    assert order(1) == orders[1]
+
+
 def test_resume_in_mid_epoch_sees_what_it_would_have_seen():
     settings = {**PLAIN, "batch_size": 1, "scale_jitter": (0.5, 2.0), "flip_probability": 0.5}
     whole = collect(Batches(Tiny(), **settings), 3)
