@@ -39,9 +39,9 @@ from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, Po
 from src.evaluation.results_log import ResultsLog
 from src.export.engines import open_predictor as open_engine
 from src.export.exported_predictor import ExportedPredictor
+from src.inference.chosen_checkpoint import choose_checkpoint
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
-from src.inference.predictor import choose_checkpoint
 from src.runtime import init_runtime, versions
 
 ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}

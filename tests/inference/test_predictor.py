@@ -19,7 +19,8 @@ import pytest
 
 from src.checkpoint import save_network
 from src.data.images import normalise_and_pad, resize_longest_side
-from src.inference.predictor import SamPredictor, load_predictor, shipped_checkpoint, split_prompts
+from src.inference.chosen_checkpoint import shipped_checkpoint
+from src.inference.predictor import SamPredictor, load_predictor, split_prompts
 from src.modeling.build_sam import build_sam, build_sam_around
 from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.sam import PromptDecoder
