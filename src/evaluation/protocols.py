@@ -182,11 +182,14 @@ class EverythingProtocol:
 
 
 def read_annotators(path):
-    """{annotation id: annotator} of a COCO-format JSON; a ValueError where an annotation names none."""
+    """{annotation id: annotator} of a COCO-format JSON; a ValueError where an annotation names none, a text or an
+    integer, or has no id."""
     annotations = load_coco_json(path)["annotations"]
-    missing = [record.get("id") for record in annotations if "annotator" not in record]
+    missing = [record.get("id") for record in annotations
+               if type(record.get("id")) is not int or not isinstance(record.get("annotator"), (str, int))]
     if missing:
-        raise ValueError(f"{path}: annotation {missing[0]} names no 'annotator'; set eval.annotators=together")
+        raise ValueError(f"{path}: annotation {missing[0]} names no 'annotator' or has no id; set "
+                         "eval.annotators=together")
     return {record["id"]: record["annotator"] for record in annotations}
 
 
