@@ -34,10 +34,10 @@ from pathlib import Path
 from src.config import load_config
 from src.data.images import read_image
 from src.export.engines import ENGINES, is_export, open_predictor
+from src.inference.chosen_checkpoint import choose_checkpoint
 from src.inference.everything import EverythingGenerator, EverythingSettings
 from src.inference.everything_files import read_frames, read_pictures, segment_files
 from src.inference.mask_records import prompt_records, write_json
-from src.inference.predictor import choose_checkpoint
 from src.inference.visualize import draw_candidates, write_png
 from src.prompts.from_text import join_negative, parse_prompts, refuse_unused
 from src.runtime import init_runtime

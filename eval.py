@@ -39,9 +39,9 @@ from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, Po
 from src.evaluation.results_log import ResultsLog
 from src.export.engines import open_predictor as open_engine
 from src.export.exported_predictor import ExportedPredictor
+from src.inference.chosen_checkpoint import choose_checkpoint
 from src.inference.everything import EverythingSettings
 from src.inference.mask_records import write_json
-from src.inference.predictor import choose_checkpoint
 from src.runtime import init_runtime, versions
 
 ALIASES = {"--protocol": "eval.protocol", "--engine": "eval.engine"}
@@ -83,9 +83,11 @@ def open_predictor(config):
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):
-    """Everything the predictions, and seconds where they are compared, depend on; files by their hash."""
+    """Everything the predictions, and seconds where they are compared, depend on; files by their hash, pictures by their
+    folder."""
     network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
         "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size,
+        "image_root": str(protocol.inputs.dataset.image_roots[0].resolve()),
         **({"engine": predictor.engine} if predictor.engine else {})}
     timed = ("mode", "threads", "native_kernels") if config.eval.protocol == "everything" else ()
     return {"protocol": config.eval.protocol, **network,

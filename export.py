@@ -31,7 +31,8 @@ from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.loader import first_pictures
 from src.export.exporter import ExportSettings, check_export, export_model
-from src.inference.predictor import choose_checkpoint, load_predictor
+from src.inference.chosen_checkpoint import choose_checkpoint
+from src.inference.predictor import load_predictor
 from src.runtime import code_version, init_runtime, versions
 
 

@@ -32,7 +32,8 @@ from src.checkpoint.atomic import write_atomically
 from src.checkpoint.file_hash import file_sha256
 from src.config import load_config
 from src.data.loader import first_pictures
-from src.inference.predictor import choose_checkpoint, load_predictor
+from src.inference.chosen_checkpoint import choose_checkpoint
+from src.inference.predictor import load_predictor
 from src.quantization.calibrate import Calibration, Example
 from src.quantization.cost import cost_rows
 from src.quantization.scales_file import write_scales

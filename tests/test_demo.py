@@ -24,6 +24,8 @@ from pycocotools import mask as coco_mask
 
 import demo
 from src.checkpoint import save_network
+from src.data.images import read_image
+from src.inference.visualize import draw_overlay, side_by_side
 from src.modeling.build_sam import build_sam
 from tests.root_scripts import run
 
@@ -66,6 +68,29 @@ def test_click_gives_picture_and_json(monkeypatch, capsys, tmp_path, checkpoint,
     assert lines[1:] == [f"wrote {tmp_path / 'out.png'}", f"wrote {tmp_path / 'out.json'}"]
 
 
+def test_the_picture_shows_mask_contour_marks_and_predicted_iou(monkeypatch, capsys, tmp_path, checkpoint, photo):
+    code, _, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--point", "25,38", "--point", "2,3,0",
+                       "--box", "2,3,28,39", "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
+                       "--output", str(tmp_path / "out.png"), "--json", str(tmp_path / "out.json"))
+    assert code == 0, err
+    (record,) = json.loads((tmp_path / "out.json").read_text())["masks"]
+    mask = coco_mask.decode(record["segmentation"]).astype(bool)
+    assert 0.02 < mask.mean() < 0.98  # a mask with an edge to draw
+    drawn = np.asarray(Image.open(tmp_path / "out.png"))
+    parts = {"masks": [mask], "iou_predictions": [record["predicted_iou"]], "point_coords": [[25, 38], [2, 3]],
+             "point_labels": [1, 0], "boxes": [[2, 3, 28, 39]]}
+    image = read_image(photo, apply_orientation=True)
+    np.testing.assert_array_equal(drawn, draw_overlay(image, **parts))
+    # Each part shows: without it, or with another value, the picture is another.
+    for other in ({"masks": [~mask]}, {"masks": [np.zeros_like(mask)]}, {"iou_predictions": None},
+                  {"iou_predictions": [record["predicted_iou"] + 0.01]}, {"point_labels": [1, 1]}, {"boxes": None}):
+        assert (drawn != draw_overlay(image, **{**parts, **other})).any(), other
+    contour = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    ys, xs = np.nonzero(contour)
+    white = (drawn == 255).all(axis=2)  # contours have a white rim
+    assert np.mean([white[24 * y:24 * y + 24, 24 * x:24 * x + 24].any() for y, x in zip(ys, xs)]) > 0.5
+
+
 def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, photo):
     code, out, err = run(monkeypatch, capsys, "demo.py", "--image", photo, "--box", "2,3,20,30", "--box", "5,5,29.5,39",
                          "--all-masks", "--device", "cpu", "--mode", "pynative", "--checkpoint", checkpoint,
@@ -79,8 +104,15 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
             mask["predicted_iou"] == max(other["predicted_iou"] for other in three) for mask in three]
         assert three[0]["box"] == [[2, 3, 20, 30], [5, 5, 29.5, 39]][index]
     assert out.count("(best)") == 2
-    with Image.open(tmp_path / "out.png") as picture:
-        assert picture.size[0] > 3 * 720  # three in a row
+    pixels = [coco_mask.decode(mask["segmentation"]).astype(bool) for mask in masks]
+    image, boxes = read_image(photo, apply_orientation=True), [masks[0]["box"], masks[3]["box"]]
+    three = [draw_overlay(image, [pixels[k], pixels[3 + k]], [masks[k]["predicted_iou"], masks[3 + k]["predicted_iou"]],
+                          boxes=boxes) for k in range(3)]
+    drawn = np.asarray(Image.open(tmp_path / "out.png"))
+    whole = side_by_side(three, ["", "", ""])
+    head = drawn.shape[0] - 960  # titles above, which are drawn elsewhere
+    assert drawn.shape == whole.shape and drawn.shape[1] > 3 * 720
+    np.testing.assert_array_equal(drawn[head:], whole[head:])
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -81,6 +81,22 @@ def test_table_and_results_and_continuing(monkeypatch, capsys, tmp_path, files):
     assert code == 2 and "holds results of other settings (prompt_batch was 16, now 4)" in err
 
 
+def test_other_pictures_under_the_same_labels_are_another_evaluation(monkeypatch, capsys, tmp_path, files):
+    (tmp_path / "black").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "black" / name)
+    first, pictures = settings(files, tmp_path / "out"), (files[1].parent / "images").resolve()
+    assert run(monkeypatch, capsys, "eval.py", *first)[0] == 0
+    code, _, err = run(monkeypatch, capsys, "eval.py", *first, f"--eval.image_root={tmp_path / 'black'}")
+    assert code == 2
+    black = (tmp_path / "black").resolve()
+    assert f"holds results of other settings (image_root was '{pictures}', now '{black}')" in err
+    # The same folder by another name is the same.
+    code, _, err = run(monkeypatch, capsys, "eval.py", *first, f"--eval.image_root={pictures}/../images")
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["image_root"] == str(pictures)
+
+
 def test_a_size_that_is_asked_for_wins_over_the_file_s(monkeypatch, capsys, tmp_path, files):
     code, out, err = run(monkeypatch, capsys, "eval.py", *settings(files, tmp_path / "out", "--eval.limit=1",
                                                                    "--model.image_size=128"))

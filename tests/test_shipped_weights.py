@@ -22,8 +22,8 @@ import pytest
 
 from src.checkpoint import read_metadata, read_weights
 from src.checkpoint.file_hash import file_sha256
+from src.inference.chosen_checkpoint import shipped_checkpoint
 from src.inference.mask_records import decode_mask
-from src.inference.predictor import shipped_checkpoint
 from tests.root_scripts import run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,6 +24,7 @@ import pytest
 
 from src.checkpoint import read_metadata, read_weights, save_network
 from src.config import load_config
+from src.data.workers import Workers
 from src.modeling.build_sam import VARIANTS, build_sam
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +129,18 @@ def test_a_teacher_of_another_variant_is_refused(train_main, tmp_path, capsys):
     save_network(path, build_sam("nano", 64, seed=3))
     assert train_main([*TINY, f"--model.teacher_checkpoint={path}"]) == 2
     assert "holds variant nano (image_size 64), not variant nano_teacher" in capsys.readouterr().err
+
+
+def test_a_data_worker_that_is_killed_ends_the_run_in_one_line(train_main, tmp_path, capsys, monkeypatch):
+    def start_and_lose(workers, start=Workers._start):
+        start(workers)
+        workers._processes[0].kill()  # as the system does when memory is out
+
+    monkeypatch.setattr(Workers, "_start", start_and_lose)
+    assert train_main([*TINY, "--model.teacher=none", "--data.workers=1", f"--train.output_dir={tmp_path}"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1] == "train.py: data worker 0 ended (exit code -9); if it ran out of memory, lower data.workers"
+    assert not any(line.startswith("Traceback") for line in lines)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -137,8 +137,8 @@ def import_reference(package):
     return __import__(package + ".modeling", fromlist=["modeling"])
 
 
-def build_reference(case):
-    """The reference network of a case as (encoder, prompt_encoder, mask_decoder), filled and in evaluation mode."""
+def reference_parts(case):
+    """The reference network of a case as it is built, {"image_encoder", "prompt_encoder", "mask_decoder": module}."""
     import torch
 
     if case.vit is None:
@@ -156,13 +156,20 @@ def build_reference(case):
             norm_layer=lambda dim: torch.nn.LayerNorm(dim, eps=1e-6),
         )
     grid = case.image_size // 16
-    parts = {
+    return {
         "image_encoder": encoder,
         "prompt_encoder": modeling.PromptEncoder(256, (grid, grid), (case.image_size, case.image_size), 16),
         "mask_decoder": modeling.MaskDecoder(
             transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048), iou_head_hidden_dim=256
         ),
     }
+
+
+def build_reference(case):
+    """The reference network of a case as (encoder, prompt_encoder, mask_decoder), filled and in evaluation mode."""
+    import torch
+
+    parts = reference_parts(case)
     for prefix, part in parts.items():
         state = part.state_dict()
         for name, tensor in state.items():

@@ -31,7 +31,7 @@ from typing import Optional, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from src.checkpoint import write_atomically  # noqa: E402
-from src.data.coco import load_coco_json  # noqa: E402
+from src.data.coco_json import load_coco_json  # noqa: E402
 from src.data.sa1b import Sa1bDataset  # noqa: E402
 
 

@@ -17,15 +17,15 @@
 Training walks over pictures with `read`; evaluation asks for `annotations_of(image_id)`. Masks stay encoded until asked
 for.
 """
-import json
-import math
 from pathlib import Path
 
-from src.data.images import ImageError, read_image
+from src.data.coco_json import area_of, category_of, load_coco_json, xyxy
+from src.data.images import MAX_PIXELS, ImageError, read_image
 from src.data.records import Annotation, Sample, SkipLog
 
 # Several JSONs may count their pictures from 0: an id that is taken by another picture moves up by a multiple of this.
 ID_STRIDE = 1 << 40
+MAX_ID = 1 << 62  # ids travel as 64 bit integers
 
 
 class CocoDataset:
@@ -35,6 +35,7 @@ class CocoDataset:
         image_ids: ids of the pictures, in file order. With `only_usable`, those with at least one usable annotation.
             With several JSONs an id already taken by another file is moved up by ID_STRIDE times the JSON's number.
         categories: the JSON's category records, in file order (of several JSONs: the first record of each id).
+        image_roots: the pictures' folders, one per JSON.
         skipped: SkipLog of what was left out when opening.
 
     Args:
@@ -56,13 +57,13 @@ class CocoDataset:
         if image_roots and len(image_roots) != len(paths):
             raise ValueError(f"data.image_roots has {len(image_roots)} folders for {len(paths)} data.paths; "
                              "give one each or none")
-        roots = [Path(root) for root in image_roots] or [path.parent / "images" for path in paths]
+        self.image_roots = [Path(root) for root in image_roots] or [path.parent / "images" for path in paths]
         self.image_ids, self.categories, self.skipped = [], [], SkipLog()
         self._keep_ids, self._min_area, self._only_usable = keep_ids, min_area, only_usable
         self._images, self._annotations = {}, {}  # by image id
         self._ids = {}  # by path and size, so that a picture listed in two JSONs keeps one id
         self._records = []  # (image id, annotations), one per picture and JSON
-        for number, (path, root) in enumerate(zip(paths, roots)):
+        for number, (path, root) in enumerate(zip(paths, self.image_roots)):
             self._add(number, path, root)
         if not self._records:
             raise ValueError(f"{', '.join(map(str, paths))}: nothing usable; {self.skipped}")
@@ -130,6 +131,9 @@ class CocoDataset:
         if type(file_id) is not int or min(place[1]) <= 0:
             raise ValueError(f"{path}: image {name}: id ({file_id!r}) must be an integer and the size {place[1]} "
                              "positive")
+        if not -MAX_ID <= file_id < MAX_ID or place[1][0] * place[1][1] > MAX_PIXELS:
+            raise ValueError(f"{path}: image {name}: id ({str(file_id)[:30]}) or size {str(place[1])[:60]} is too "
+                             f"large; at most 62 bits and {MAX_PIXELS} pixels")
         if file_id in file_ids:
             raise ValueError(f"{path}: image id {file_id} occurs twice")
         if self._keep_ids is not None and file_id not in self._keep_ids:
@@ -153,17 +157,19 @@ class CocoDataset:
         image_id = file_ids[record["image_id"]]
         if image_id is None:  # not in keep_ids
             return
-        area = record.get("area")
-        if record.get("iscrowd"):
+        area, category_id = area_of(record), category_of(record)
+        if category_id is None:
+            self.skipped.add("annotations whose category is no integer", label)
+        elif record.get("iscrowd"):
             self.skipped.add("crowd annotations")
         elif not record.get("segmentation"):
             self.skipped.add("annotations without a segmentation", label)
-        elif isinstance(area, (int, float)) and area < self._min_area:
+        elif area is not None and area < self._min_area:
             self.skipped.add(f"masks below {self._min_area} pixels")
         else:
             images[image_id].append(Annotation(
-                annotation_id, record.get("category_id", 0), record["segmentation"], self._images[image_id][1],
-                _xyxy(record.get("bbox")), area))
+                annotation_id, category_id, record["segmentation"], self._images[image_id][1],
+                xyxy(record.get("bbox")), area))
 
 
 def _file_name(record, root):
@@ -174,53 +180,3 @@ def _file_name(record, root):
     split, _, name = str(record["coco_url"]).rpartition("/")
     split = split.rpartition("/")[2]
     return f"{split}/{name}" if split and (root / split).is_dir() else name
-
-
-def read_json(path, missing):
-    """What a JSON file holds. Raises ValueError, one line; `missing` is its text where there is no such file."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: {missing}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
-
-
-def load_results_json(path, key, what):
-    """The list of a COCO results JSON; `key` is the setting and "is" or what else it may be, for the error of a
-    missing file; `what` names what the list is of. Raises ValueError, one line."""
-    entries = read_json(path, f"no such file; {key} a COCO results JSON")
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a COCO results list of {what}")
-    return entries
-
-
-def load_coco_json(path):
-    """The JSON's dict, checked for the lists `images`, `annotations` and, empty where absent, `categories`. Raises
-    ValueError, one line."""
-    try:
-        content = read_json(path, "no such annotation file")
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, not a COCO-format JSON") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, not an object with images and annotations")
-    for key in ("images", "annotations"):
-        if not isinstance(content.get(key), list) or not all(isinstance(item, dict) for item in content[key]):
-            raise ValueError(f"{path}: no list of records under '{key}'; is it in COCO instances format?")
-        if not content[key]:
-            raise ValueError(f"{path}: '{key}' is empty")
-    categories = content.setdefault("categories", [])
-    if not isinstance(categories, list) or not all(
-            isinstance(item, dict) and type(item.get("id")) is int for item in categories):
-        raise ValueError(f"{path}: 'categories' is no list of records with an integer id; leave it out if there are "
-                         "none")
-    return content
-
-
-def _xyxy(bbox):
-    """(x0, y0, x1, y1) of COCO's [x, y, width, height]; None where it is not four finite numbers."""
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
-        return None
-    return (x, y, x + width, y + height) if all(map(math.isfinite, (x, y, width, height))) else None

@@ -18,14 +18,20 @@ Pillow reads and resizes. Its reader refuses truncated files, which OpenCV decod
 bilinear filter is antialiased, and it is the one behind the released SAM, so inputs agree to the bit.
 """
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # RGB, 0-255
 PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a picture; Pillow refuses more (about 179 million)
+ORIENTATION_TAG = 0x0112
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90}  # what makes a picture of each flag upright; Pillow turns anticlockwise
 
 
 class ImageError(ValueError):
@@ -37,7 +43,8 @@ def read_image(source, apply_orientation=False, name=None):
 
     Args:
         source: a path, or the file's bytes.
-        apply_orientation: turn the picture as its EXIF flag says; off for data sets, which annotate stored pixels.
+        apply_orientation: turn the picture as its EXIF flag says, where that can be read; off for data sets, which
+            annotate stored pixels.
         name: what to call the picture in an error; default: the path, or "image of N bytes".
 
     Returns:
@@ -54,15 +61,25 @@ def read_image(source, apply_orientation=False, name=None):
         with Image.open(io.BytesIO(source) if in_memory else source) as picture:
             picture.load()
             if apply_orientation:
-                picture = ImageOps.exif_transpose(picture)
+                picture = _upright(picture)
             return _to_rgb(picture)
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image, or of a format that Pillow does not read") from None
-    # Broken headers surface as almost any of these, depending on the format; oversized ones as DecompressionBombError.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError,
-            Image.DecompressionBombError) as error:
+    except Exception as error:  # a broken header surfaces as almost any, depending on the format
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: truncated or broken image ({reason})") from None
+
+
+def _upright(picture):
+    """The picture turned as its EXIF flag says. That one tag is read: a damaged tag beside it, over which Pillow's own
+    exif_transpose falls, loses neither the flag nor the picture."""
+    try:
+        with warnings.catch_warnings():  # Pillow's about other tags, with the line of its source
+            warnings.simplefilter("ignore")
+            turn = TURNS.get(picture.getexif().get(ORIENTATION_TAG))
+    except Exception:  # EXIF that cannot be read at all; its pixels are whole
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture):

@@ -175,7 +175,7 @@ def _decode_polygons(polygons, size):
     for polygon in polygons:
         try:
             corners = np.asarray(polygon, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             corners = np.zeros(0)
         if corners.ndim != 1 or corners.size < 6 or corners.size % 2:
             raise SegmentationError(f"polygon {_short(polygon)} is not a list of at least three x, y pairs")

@@ -48,7 +48,8 @@ class Workers:
 
         Raises:
             ValueError: as raised in a worker, with its message.
-            RuntimeError: any other error of a worker (its traceback in the message), or its end.
+            ChildProcessError (an OSError): a worker has ended; the message says what may help.
+            RuntimeError: any other error of a worker, with its traceback in the message.
         """
         if not self._processes:
             self._start()
@@ -91,13 +92,13 @@ class Workers:
         try:
             self._pipes[worker].send(task)
         except OSError:
-            raise RuntimeError(self._obituary(worker)) from None
+            raise ChildProcessError(self._obituary(worker)) from None
 
     def _receive(self, worker):
         try:
             kind, value = self._pipes[worker].recv()
         except (EOFError, OSError):
-            raise RuntimeError(self._obituary(worker)) from None
+            raise ChildProcessError(self._obituary(worker)) from None
         if kind == "result":
             return value
         raise ValueError(value) if kind == "refusal" else RuntimeError(value)

@@ -20,7 +20,7 @@ and counted in a SkipLog; only when nothing is left is the file refused.
 import math
 from typing import NamedTuple, Optional, Tuple
 
-from src.data.coco import load_coco_json, load_results_json
+from src.data.coco_json import area_of, category_of, load_coco_json, load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks, mask_box
 
@@ -66,12 +66,12 @@ def read_labels(path, dataset, image_ids, skipped):
         for item in dataset.annotations_of(image_id):
             add(image_id, item.annotation_id, item.category_id, item.mask, item.area, item.box, 0)
     for record in load_coco_json(path)["annotations"]:
-        image_id = record.get("image_id")
-        if record.get("iscrowd") and image_id in labels:
+        image_id, category_id = record.get("image_id"), category_of(record)
+        if record.get("iscrowd") and category_id is not None and type(image_id) is int and image_id in labels:
             size = dataset.image_size(image_id)
-            add(image_id, record.get("id"), record.get("category_id", 0),
+            add(image_id, record.get("id"), category_id,
                 lambda record=record, size=size: decode_segmentation(record.get("segmentation"), size),
-                record.get("area"), None, 1)
+                area_of(record), None, 1)
     if not any(label["iscrowd"] == 0 for of_image in labels.values() for label in of_image):
         raise ValueError(f"{path}: no usable label on {len(labels)} images; {skipped}")
     return labels
@@ -116,7 +116,7 @@ def detected_boxes(path, dataset, image_ids, max_detections, skipped):
             image_id, category_id, score = entry["image_id"], int(entry["category_id"]), float(entry["score"])
             x, y, width, height = (float(value) for value in entry["bbox"])
             is_known = image_id in known
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             skipped.add("entries that are no detections", label)
             continue
         if not is_known:

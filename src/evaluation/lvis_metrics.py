@@ -27,7 +27,7 @@ from typing import Dict, FrozenSet, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from src.data.coco import load_coco_json
+from src.data.coco_json import load_coco_json
 from src.evaluation.coco_metrics import coco_evaluation, mean_precisions, mean_valid
 
 FREQUENCIES = {"ap_rare": "r", "ap_common": "c", "ap_frequent": "f"}

@@ -24,7 +24,8 @@ from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple
 
 from src.checkpoint.file_hash import file_sha256
-from src.data.coco import CocoDataset, load_coco_json
+from src.data.coco import CocoDataset
+from src.data.coco_json import load_coco_json
 from src.data.records import SkipLog
 from src.evaluation.box_prompted import evaluate_boxes, score_masks
 from src.evaluation.box_sources import detected_boxes, ground_truth_boxes
@@ -184,11 +185,14 @@ class EverythingProtocol:
 
 
 def read_annotators(path):
-    """{annotation id: annotator} of a COCO-format JSON; a ValueError where an annotation names none."""
+    """{annotation id: annotator} of a COCO-format JSON; a ValueError where an annotation names none, a text or an
+    integer, or has no id."""
     annotations = load_coco_json(path)["annotations"]
-    missing = [record.get("id") for record in annotations if "annotator" not in record]
+    missing = [record.get("id") for record in annotations
+               if type(record.get("id")) is not int or not isinstance(record.get("annotator"), (str, int))]
     if missing:
-        raise ValueError(f"{path}: annotation {missing[0]} names no 'annotator'; set eval.annotators=together")
+        raise ValueError(f"{path}: annotation {missing[0]} names no 'annotator' or has no id; set "
+                         "eval.annotators=together")
     return {record["id"]: record["annotator"] for record in annotations}
 
 

@@ -17,7 +17,9 @@
 What surprises: an entry may also hold the `annotation_id` of the label whose box asked for it; from these comes the
 mean IoU. Images without entries count as images without masks.
 """
-from src.data.coco import load_results_json
+import math
+
+from src.data.coco_json import load_results_json
 from src.data.records import SegmentationError, decode_segmentation
 from src.inference.mask_records import encode_masks
 
@@ -48,17 +50,21 @@ def read_results(path, dataset, image_ids, labels, skipped):
             if image_id not in masks:
                 skipped.add("masks of images that do not count", f"entry {number}: image {image_id!r}")
                 continue
+            predicted_iou = float(entry.get("predicted_iou", score))
+            is_known = entry.get("annotation_id") in known[image_id]
             mask = decode_segmentation(entry["segmentation"], dataset.image_size(image_id))
         except SegmentationError as error:
             skipped.add("entries with a damaged mask", f"entry {number}: {error}")
             continue
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             skipped.add("entries that are no masks", f"entry {number}")
             continue
-        annotation_id = entry.get("annotation_id")
+        if not (math.isfinite(score) and math.isfinite(predicted_iou)):
+            skipped.add("masks whose score is no number", f"entry {number}")
+            continue
         masks[image_id].append({
-            "category_id": category_id, "score": score, "predicted_iou": float(entry.get("predicted_iou", score)),
-            "annotation_id": annotation_id if annotation_id in known[image_id] else None,
+            "category_id": category_id, "score": score, "predicted_iou": predicted_iou,
+            "annotation_id": entry["annotation_id"] if is_known else None,
             "segmentation": encode_masks(mask[None])[0]})
     if not any(masks.values()):
         raise ValueError(f"{path}: no usable mask among {len(entries)} entries; {skipped}")

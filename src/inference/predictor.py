@@ -19,19 +19,18 @@ with masks of its size. The number of prompts and points changes from call to ca
 so prompts are decoded in batches of a few fixed sizes and filled up with empty slots, which the decoder masks out.
 """
 from pathlib import Path
-from typing import NamedTuple, Optional
 
 import cv2
 import mindspore as ms
 import numpy as np
 
 from src.checkpoint import load_network, read_metadata
-from src.data.images import normalise_and_pad, resize_longest_side, scale_points
+from src.data.images import normalise_and_pad, resize_longest_side
+from src.inference.prompt_slots import as_array, one_box, prompt_slots
 from src.modeling.build_sam import build_sam
 from src.modeling.sam import PromptDecoder
-from src.prompts.labels import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT
+from src.prompts.labels import EMPTY
 
-SHIPPED_FOLDER = Path(__file__).resolve().parent.parent.parent / "checkpoints"
 BATCH_SIZES = (64, 16, 4, 1)  # prompts decoded together; few sizes, because each costs a compilation in graph mode
 
 
@@ -118,7 +117,7 @@ class SamPredictor:
         Args:
             point_coords: [K, 2] (x, y), or None.
             point_labels: [K], 1 foreground, 0 background; required with point_coords.
-            box: [4] (x0, y0, x1, y1), or None.
+            box: [4] or [1, 4] (x0, y0, x1, y1), or None.
             mask_input: [1, S/4, S/4] logits, usually low_res_masks of an earlier call, or None.
             multimask_output: True: three masks from coarse to fine reading of the prompt; False: one.
             return_logits: True: logits instead of bool masks.
@@ -130,9 +129,9 @@ class SamPredictor:
             ValueError: no image, no prompt, or a prompt that does not fit the image.
         """
         masks, iou_predictions, low_res_masks = self.predict_batch(
-            boxes=None if box is None else _as_array("box", box, [4])[None],
-            point_coords=None if point_coords is None else _as_array("point_coords", point_coords, [None, 2])[None],
-            point_labels=None if point_labels is None else _as_array("point_labels", point_labels, [None])[None],
+            boxes=None if box is None else one_box(box),
+            point_coords=None if point_coords is None else as_array("point_coords", point_coords, [None, 2])[None],
+            point_labels=None if point_labels is None else as_array("point_labels", point_labels, [None])[None],
             mask_input=None if mask_input is None else np.asarray(mask_input)[None],
             multimask_output=multimask_output, return_logits=return_logits)
         return masks[0], iou_predictions[0], low_res_masks[0]
@@ -154,7 +153,8 @@ class SamPredictor:
         """`predict_batch` without the upscaling: (low_res_masks [N, C, S/4, S/4] logits, iou_predictions [N, C]), for
         callers that keep only one mask of each prompt. At most `prompt_batch` prompts are decoded together."""
         self._embeddings()
-        coords, labels, mask_input = self._slots(boxes, point_coords, point_labels, mask_input)
+        coords, labels, mask_input = prompt_slots(boxes, point_coords, point_labels, mask_input, self.original_size,
+                                                  self.input_size, self._mask_side)
         count, filled = labels.shape
         wanted = slice(1, 4) if multimask_output else slice(0, 1)
         side, channels = self._mask_side, 3 if multimask_output else 1
@@ -229,79 +229,6 @@ class SamPredictor:
             raise ValueError("no image is set: call set_image first")
         return self.image_embeddings
 
-    def _slots(self, boxes, point_coords, point_labels, mask_input):
-        """Checked prompts as slots of the S x S frame: coords [N, K, 2], labels [N, K], mask_input [N, 1, S/4, S/4]
-        or None."""
-        coords, labels = [], []
-        if point_coords is not None:
-            points, point_labels = self._checked_points(point_coords, point_labels)
-            coords.append(points)
-            labels.append(point_labels)
-            if boxes is None:  # SAM attends to one padding point wherever no box ends the prompt
-                coords.append(np.zeros((len(points), 1, 2)))
-                labels.append(np.full((len(points), 1), NOT_A_POINT))
-        elif point_labels is not None:
-            raise ValueError("point_labels without point_coords: give both or neither")
-        if boxes is not None:
-            boxes = self._checked_boxes(boxes)
-            coords.append(boxes.reshape(-1, 2, 2))
-            labels.append(np.tile((BOX_TOP_LEFT, BOX_BOTTOM_RIGHT), (len(boxes), 1)))
-        if mask_input is not None:
-            mask_input = _as_array("mask_input", mask_input, [None, 1, self._mask_side, self._mask_side])
-        counts = {len(part) for part in [*coords, *([] if mask_input is None else [mask_input])]}
-        if not counts:
-            raise ValueError("no prompt: give a box, points with labels, or a mask_input")
-        if len(counts) > 1:
-            raise ValueError(f"boxes, points and mask_input are of {sorted(counts)} prompts; give each as many")
-        count = counts.pop()
-        used = sum(part.shape[1] for part in labels)
-        all_coords = np.zeros((count, used, 2), np.float32)
-        all_labels = np.zeros((count, used), np.int32)
-        if used:
-            all_coords[:] = scale_points(np.concatenate(coords, axis=1), self.original_size, self.input_size)
-            all_labels[:] = np.concatenate(labels, axis=1)
-        return all_coords, all_labels, mask_input
-
-    def _checked_points(self, point_coords, point_labels):
-        points = _as_array("point_coords", point_coords, [None, None, 2])
-        if point_labels is None:
-            raise ValueError("point_coords need point_labels: 1 foreground, 0 background")
-        labels = _as_array("point_labels", point_labels, list(points.shape[:2]))
-        known = np.isin(labels, (FOREGROUND, BACKGROUND, EMPTY))
-        if not known.all():
-            raise ValueError(f"point label {labels[~known][0]:g} is unknown; 1 is foreground, 0 background")
-        height, width = self.original_size
-        inside = ((points >= 0) & (points <= (width, height))).all(axis=-1) | (labels == EMPTY)
-        if not inside.all():
-            x, y = points[~inside][0]
-            raise ValueError(f"point ({x:g}, {y:g}) lies outside the image of {width} x {height} pixels")
-        return points, labels
-
-    def _checked_boxes(self, boxes):
-        boxes = _as_array("boxes", boxes, [None, 4])
-        height, width = self.original_size
-        for x0, y0, x1, y1 in boxes:
-            name = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-            if not (x0 < x1 and y0 < y1):
-                raise ValueError(f"{name} is inside out; give x0 < x1 and y0 < y1")
-            if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):
-                raise ValueError(f"{name} reaches outside the image of {width} x {height} pixels; clip it")
-        return boxes
-
-
-def _as_array(name, values, shape):
-    """`values` as finite float64 of `shape`, where None is any length."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers in one rectangular array") from None
-    if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape)):
-        wanted = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name} must have shape [{wanted}], got {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds a value that is not finite")
-    return array
-
 
 def load_predictor(checkpoint, variant=None, image_size=None):
     """A predictor with the weights of a checkpoint.
@@ -324,40 +251,3 @@ def load_predictor(checkpoint, variant=None, image_size=None):
     sam = build_sam(variant, image_size=int(size) if size else None, draw_weights=False)
     load_network(sam, checkpoint)
     return SamPredictor(sam)
-
-
-class ChosenCheckpoint(NamedTuple):
-    """A file of weights and what is to be built for it; None: what the file itself, or else the variant, says."""
-
-    path: str
-    variant: Optional[str]
-    image_size: Optional[int]
-
-
-def choose_checkpoint(named, model):
-    """The checkpoint that a script runs: the one it names, else the model section's, else the one that ships.
-
-    Args:
-        named: path, or empty.
-        model: the `model` section. Its student is for files that do not say which variant they hold; an image_size
-            above 0 wins over the file's.
-
-    Raises:
-        ValueError: none is named and none ships. FileNotFoundError: no such file.
-    """
-    path = str(named or model.student_checkpoint or shipped_checkpoint())
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist; name a file of weights")
-    return ChosenCheckpoint(path, read_metadata(path).get("variant") or model.student, model.image_size or None)
-
-
-def shipped_checkpoint(folder=SHIPPED_FOLDER):
-    """The one checkpoint of `folder`; a ValueError says what to do when there is none, or more than one."""
-    folder = Path(folder)
-    found = sorted(path for path in folder.glob("*") if path.suffix in (".ckpt", ".safetensors"))
-    if not found:
-        raise ValueError(f"no checkpoint in {folder.name}/: name one, or train one with "
-                         "`python train.py --config configs/nano_labels_cpu.yaml` (README, Training)")
-    if len(found) > 1:
-        raise ValueError(f"{folder.name}/ holds {', '.join(path.name for path in found)}: name the one to use")
-    return found[0]

@@ -106,14 +106,15 @@ class RunCheckpoints:
         """Go on from a checkpoint.
 
         Args:
-            wanted: "" for a new run, "auto" for the newest whole checkpoint of the folder if there is any, else a file.
+            wanted: "" for a new run, "auto" for the newest whole checkpoint of the folder if there is any, else a
+                file: one of the folder's, or from elsewhere where the folder holds none.
 
         Returns:
             Steps made so far.
 
         Raises:
-            ValueError: a new run would mix with an old one, no checkpoint is whole, or the checkpoint is not of this
-                run; the message names what differs.
+            ValueError: a run would mix with another one in the folder, no checkpoint is whole, or the checkpoint is not
+                of this run; the message names what differs.
         """
         self._remove_leftovers()
         there = sorted(self.folder.glob(STATE_PATTERN))
@@ -130,6 +131,9 @@ class RunCheckpoints:
             LOG.info("nothing to resume in %s: starting at step 0", self.folder)
             return 0
         found = read_metadata(path)
+        if there and path.resolve().parent != self.folder.resolve():  # the first save would remove them
+            raise ValueError(f"{self.folder} holds checkpoints of an earlier run, newest {there[-1].name}, and {path} "
+                             "is not among them; choose another --train.output_dir to go on from it")
         self._check(path, found)
         load_state(path, self.cells)
         self.loss_sum, self.loss_count = found.get("loss_sum", 0.0), found.get("loss_count", 0)

@@ -31,8 +31,9 @@ from test_program import picture
 
 from src.checkpoint import load_network, save_network
 from src.data.images import read_image
+from src.inference.chosen_checkpoint import shipped_checkpoint
 from src.inference.mask_records import decode_mask, encode_masks
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.predictor import load_predictor
 from src.modeling.build_sam import build_sam
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

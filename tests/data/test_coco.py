@@ -22,6 +22,7 @@ from PIL import Image
 from src.data.coco import ID_STRIDE, CocoDataset
 from src.data.images import ImageError
 
+HUGE = 10**400  # an integer beyond every float
 SQUARE = [[1, 1, 5, 1, 5, 5, 1, 5]]  # 4 x 4 pixels at (1, 1)
 
 
@@ -82,17 +83,34 @@ def test_pictures_of_lvis_are_found_by_their_address(tmp_path):
 def test_skips_with_a_count(tmp_path):
     path = write_set(tmp_path, [
         annotation(1, 7), annotation(2, 7, iscrowd=1), annotation(3, 99), annotation(4, 7, segmentation=[]),
-        annotation(5, 7, area=3), annotation(6, 7, bbox=None, area=None), annotation(7, 7, bbox=[0, 0, "wide", 1])])
+        annotation(5, 7, area=3), annotation(6, 7, bbox=None, area=None), annotation(7, 7, bbox=[0, 0, "wide", 1]),
+        annotation(8, 7, bbox=[0, 0, HUGE, 1]), annotation(9, 7, bbox=[1e308, 0, 1e308, 1])])
     dataset = CocoDataset([path], min_area=16)
     assert dataset.image_ids == [7]
-    assert [item.annotation_id for item in dataset.annotations_of(7)] == [1, 6, 7]
-    assert [item.box for item in dataset.annotations_of(7)] == [(1, 1, 5, 5), None, None]
+    assert [item.annotation_id for item in dataset.annotations_of(7)] == [1, 6, 7, 8, 9]
+    assert [item.box for item in dataset.annotations_of(7)] == [(1, 1, 5, 5), None, None, None, None]
     assert dict(dataset.skipped.counts) == {
         "crowd annotations": 1, "annotations of unknown images": 1, "annotations without a segmentation": 1,
         "masks below 16 pixels": 1, "images without usable annotations": 1}
     assert "annotation 3 of instances.json: image 99" in str(dataset.skipped)
     everything = CocoDataset([path], only_usable=False)
     assert everything.image_ids == [7, 8] and everything.annotations_of(8) == []
+
+
+def test_areas_and_categories_of_another_type(tmp_path):
+    """A stated area that is none is as good as no area; a category that is none leaves the annotation out."""
+    areas = ["16", [16], {}, True, -1, float("nan"), float("inf"), None]
+    categories = ["1", [1], {}, None, True, 1.5, float("inf"), 1 << 63, 2.0, -(1 << 63)]
+    records = [annotation(number, 7, area=area) for number, area in enumerate(areas)]
+    records += [annotation(20 + number, 7, category_id=category) for number, category in enumerate(categories)]
+    records += [annotation(40, 7, category_id="1", iscrowd=1), annotation(41, 7, category_id=1, iscrowd=1)]
+    dataset = CocoDataset([write_set(tmp_path, records, (7,))], min_area=4)
+    kept = dataset.annotations_of(7)
+    assert [(item.annotation_id, item.area) for item in kept[:8]] == [(number, None) for number in range(8)]
+    assert [(item.annotation_id, item.category_id) for item in kept[8:]] == [(28, 2), (29, -(1 << 63))]
+    assert all(type(item.category_id) is int for item in kept)
+    assert dict(dataset.skipped.counts) == {"annotations whose category is no integer": 9, "crowd annotations": 1}
+    assert "annotation 20 of instances.json" in str(dataset.skipped)
 
 
 def test_keeps_listed_ids_only(tmp_path):
@@ -153,6 +171,12 @@ def test_image_of_another_size_is_refused(tmp_path):
      "annotation id '4' is no integer or occurs twice"),
     ('{"images": [{"id": 1, "file_name": 5, "height": 2, "width": 2}], "annotations": [{}]}', "lacks id, file_name"),
     ('{"images": [{"id": 1, "file_name": "x", "height": Infinity, "width": 2}], "annotations": [{}]}', "lacks id"),
+    ('{"images": [{"id": %d, "file_name": "x", "height": 2, "width": 2}], "annotations": [{}]}'
+     .replace("%d", str(10**30)),
+     r"image x: id \(1000.*\) or size \(2, 2\) is too large; at most 62 bits"),
+    ('{"images": [{"id": 1, "file_name": "x", "height": 2, "width": %d}], "annotations": [{}]}'
+     .replace("%d", str(10**30)),
+     r"image x: id \(1\) or size \(2, 1000.* is too large"),
     ('{"images": [{"id": 1}], "annotations": [{}], "categories": null}', "'categories' is no list of records with an"),
     ('{"images": [{"id": 1}], "annotations": [{}], "categories": [{"name": "x"}]}', "'categories' is no list of"),
 ])

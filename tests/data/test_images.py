@@ -14,6 +14,7 @@
 # ============================================================================
 """Reading, resizing, normalising and padding of pictures."""
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -66,6 +67,62 @@ def test_orientation_is_applied_on_request_only():
     data = encoded(picture(), "PNG", exif=exif)
     np.testing.assert_array_equal(read_image(data), picture())
     np.testing.assert_array_equal(read_image(data, apply_orientation=True), np.rot90(picture(), -1))
+
+
+def exif_bytes(*tags):
+    """EXIF of tags (number, type, count, four bytes of value), in this order."""
+    entries = b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
+    return b"Exif\x00\x00II*\x00" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+UPRIGHT_BY_QUARTER_TURN = (0x0112, 3, 1, b"\x06\x00\x00\x00")
+
+
+@pytest.mark.parametrize("odd", [
+    (0x0100, 2, 4, b"abc\x00"),  # the width as text
+    (0x0111, 2, 4, b"abc\x00"),  # where strips begin, as text
+    (0x8769, 2, 4, b"abc\x00"),  # the place of another directory, as text
+    (0x8769, 4, 1, b"\xff\xff\xff\x7f"),  # ... beyond the end
+    (0x8825, 4, 1, b"\x08\x00\x00\x00"),  # ... in itself
+], ids=lambda tag: f"{tag[0]:#x} of type {tag[1]}")
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG"])
+def test_an_odd_tag_beside_the_flag_changes_nothing(fmt, odd):
+    image = np.repeat(picture()[:, :, :1], 3, axis=2)  # grey: JPEG keeps it nearly
+    upright = read_image(encoded(image, fmt, exif=exif_bytes(odd, UPRIGHT_BY_QUARTER_TURN)), apply_orientation=True)
+    assert upright.shape == (64, 40, 3)
+    assert np.abs(upright.astype(int) - np.rot90(image, -1)).max() <= 12
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG"])
+@pytest.mark.parametrize("exif", [
+    b"Exif\x00\x00" + b"no TIFF header", b"Exif\x00\x00II*\x00", exif_bytes(UPRIGHT_BY_QUARTER_TURN)[:20],
+    exif_bytes((0x0112, 2, 2, b"6\x00\x00\x00")), exif_bytes((0x0112, 3, 1, b"\x09\x00\x00\x00"))
+], ids=["no header", "cut off", "cut in the tag", "text", "9"])
+def test_a_picture_without_a_readable_flag_stays_as_it_is(fmt, exif):
+    data = encoded(picture(), fmt, exif=exif)
+    np.testing.assert_array_equal(read_image(data, apply_orientation=True), read_image(data))
+
+
+@pytest.mark.parametrize("flag", range(1, 9))
+def test_every_flag_turns_as_the_standard_says(flag):
+    # What EXIF says of row 0 and column 0 of the stored picture, as a function of the picture shown upright.
+    stored_as = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+                 5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+                 8: lambda a: np.rot90(a, -1)}
+    shown = picture(5, 8)
+    stored = np.ascontiguousarray(stored_as[flag](shown))
+    data = encoded(stored, exif=exif_bytes((0x0112, 3, 1, bytes([flag, 0, 0, 0]))))
+    np.testing.assert_array_equal(read_image(data, apply_orientation=True), shown)
+
+
+def test_no_damage_of_exif_loses_the_picture():
+    rng, image = np.random.default_rng(5), picture()
+    whole = exif_bytes((0x0100, 2, 4, b"abc\x00"), UPRIGHT_BY_QUARTER_TURN, (0x011A, 5, 1, b"\x32\x00\x00\x00"))
+    for _ in range(200):
+        exif = bytearray(whole)
+        for place in rng.integers(6, len(exif), 3):
+            exif[place] = rng.integers(256)
+        assert read_image(encoded(image, exif=bytes(exif)), apply_orientation=True).size == image.size
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG"])

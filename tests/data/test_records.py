@@ -81,6 +81,8 @@ GOOD = encode_mask(np.eye(12, dtype=bool))["counts"]
     ([["a", 1, 2, 2, 3, 3]], "is not a list of at least three"),
     ([5, 6, 7], "polygon 5 is not a list"),
     ([[1, 1, 2, float("nan"), 3, 3]], "leaves the image of 12 x 12 pixels by far"),
+    ([[1, 1, 2, 10**400, 3, 3]], "is not a list of at least three x, y pairs"),
+    ([[1, 1, 2, float("inf"), 3, 3]], "leaves the image of 12 x 12 pixels by far"),
     ([[1, 1, 2, 1e9, 3, 3]], "leaves the image of 12 x 12 pixels by far"),
 ])
 def test_damaged_is_refused(segmentation, message):

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from src.data.images import ImageError
+from src.data.loader import Batches
 from src.data.records import encode_mask
 from src.data.sa1b import Sa1bDataset
 
@@ -136,6 +137,22 @@ def test_broken_files_are_refused_when_read(tmp_path, name, data, message):
     with pytest.raises(ImageError, match=message) as caught:
         dataset.read(0)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_without_masks_is_read_and_another_stands_in_for_it(tmp_path):
+    folder = write_folder(tmp_path / "set", [1, 2])
+    content = json.loads((folder / "sa_1.json").read_text())
+    (folder / "sa_1.json").write_text(json.dumps({**content, "annotations": []}))
+    sample = Sa1bDataset([folder]).read(0)
+    assert sample.image_id == 1 and sample.annotations == [] and (sample.image == 1).all()
+    settings = {"image_size": 16, "prompts_per_image": 1, "slots": 2, "batch_size": 1, "min_mask_pixels": 1}
+    with Batches(Sa1bDataset([folder]), **settings) as batches:
+        assert [batch["image_ids"].tolist() for batch in batches.epoch(0)] == [[2], [2]]
+        assert str(batches.skipped) == "skipped 1: 1 images without a usable mask (first: image 1)"
+    (folder / "sa_2.json").unlink()
+    with Batches(Sa1bDataset([folder]), **settings) as batches:
+        with pytest.raises(ValueError, match=r"^no usable image among the 1 of the data set; skipped 1: 1 images with"):
+            next(batches.epoch(0))
 
 
 def test_truncated_shard(tmp_path):

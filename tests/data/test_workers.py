@@ -125,7 +125,8 @@ def test_early_exit_ends_them_and_the_next_map_is_clean():
 @pytest.mark.parametrize("task, kind, message", [
     (("refuse", 5), ValueError, r"^picture 5 is unusable$"),
     (("fail", 6), RuntimeError, r"in a data worker: Traceback[\s\S]*OSError: disk 6 is gone"),
-    (("exit", 3), RuntimeError, r"data worker 0 ended \(exit code 3\); if it ran out of memory, lower data\.workers"),
+    (("exit", 3), ChildProcessError,
+     r"^data worker 0 ended \(exit code 3\); if it ran out of memory, lower data\.workers$"),
 ])
 def test_errors_surface(task, kind, message):
     workers = Workers(work, 1)

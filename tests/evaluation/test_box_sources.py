@@ -21,6 +21,8 @@ from pycocotools import mask as coco_mask
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
 from src.evaluation.box_sources import BoxPrompt, box_inside, detected_boxes, ground_truth_boxes, read_labels
+from src.evaluation.coco_metrics import average_precision
+from src.inference.mask_records import coco_result
 
 IMAGES = [{"id": number, "file_name": f"{number}.jpg", "height": 20, "width": 30} for number in (1, 2)]
 SQUARE = [[2, 3, 12, 3, 12, 13, 2, 13]]  # 10 x 10 from (2, 3)
@@ -72,6 +74,20 @@ def test_damaged_labels_and_boxes_are_counted(tmp_path):
     assert "annotation 3: (4, 4, 4, 7)" in str(skipped) and "annotation 4: (31, 4, 36, 9)" in str(skipped)
 
 
+def test_labels_of_odd_areas_and_categories_are_scored(tmp_path):
+    """COCOeval compares areas and sorts categories: one text among them would end it."""
+    path, dataset = open_set(tmp_path, [
+        annotation(1, area="many"), annotation(2, image_id=2, area=[100]), annotation(3, category_id=[5]),
+        annotation(4, category_id="5"), annotation(5, iscrowd=1, area="many"),
+        annotation(6, iscrowd=1, category_id="5"), annotation(7, iscrowd=1, image_id=[1])])
+    labels = read_labels(path, dataset, [1, 2], SkipLog())
+    assert [(label["annotation_id"], label["area"], label["category_id"]) for label in labels[1] + labels[2]] == [
+        (1, 100, 5), (5, 100, 5), (2, 100, 5)]  # areas from the masks
+    assert dataset.skipped.counts["annotations whose category is no integer"] == 3
+    results = [coco_result(image_id, 5, labels[image_id][0]["segmentation"], 0.9) for image_id in (1, 2)]
+    assert average_precision([1, 2], labels[1] + labels[2], results)["ap"] == 1
+
+
 def test_labels_without_anything_usable_are_refused(tmp_path):
     path, dataset = open_set(tmp_path, [annotation(1, segmentation={"size": [20, 30], "counts": [1]})])
     with pytest.raises(ValueError, match="no usable label on 2 images; skipped 1: 1 labels with a damaged mask"):
@@ -103,12 +119,13 @@ def test_bad_detections_are_counted(tmp_path):
         detection([1, 2, 3, 4]), detection([1, 2, -3, 4]), detection([50, 2, 3, 4]),
         detection([1, 2, 3, 4], image_id=9), detection([1, 2, 3, 4], score="high"), detection([1, 2, 3]),
         {"image_id": 1}, 7, detection([1, 2, float("nan"), 4]), detection([1, 2, 3, 4], score=float("nan")),
-        detection([1, 2, 3, 4], image_id=[1])])
+        detection([1, 2, 3, 4], image_id=[1]), detection([1, 2, 10**400, 4]), detection([1, 2, 3, 4], score=10**400),
+        detection([1, 2, 3, 4], category_id=float("inf")), detection([1, 2, 3, 4], score=float("inf"))])
     skipped = SkipLog()
     assert detected_boxes(path, dataset, [1], 100, skipped) == {1: [BoxPrompt((1, 2, 4, 6), 5, 0.5)]}
     assert dict(skipped.counts) == {"boxes inside out or without area": 2, "boxes outside their image": 1,
-                                    "detections on unknown images": 1, "entries that are no detections": 5,
-                                    "detections whose score is no number": 1}
+                                    "detections on unknown images": 1, "entries that are no detections": 8,
+                                    "detections whose score is no number": 2}
     assert "detections on unknown images (first: entry 3: image 9)" in str(skipped)
 
 

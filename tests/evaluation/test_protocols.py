@@ -165,12 +165,14 @@ def test_plain_decoding_is_a_mode(annotations_path, inputs):
 
 def test_annotators(annotations_path, inputs):
     assert read_annotators(annotations_path) == {1: "A", 2: "B"}
-    content = json.loads(annotations_path.read_text())
-    del content["annotations"][1]["annotator"]
-    annotations_path.write_text(json.dumps(content))
-    message = "labels.json: annotation 2 names no 'annotator'; set eval.annotators=together"
-    with pytest.raises(ValueError, match=message):
-        EverythingProtocol(section(annotations_path, annotators="apart"), inputs, EverythingSettings())
+    whole = annotations_path.read_text()
+    for key, value, number in (("annotator", None, 2), ("annotator", ["B"], 2), ("id", None, None)):
+        content = json.loads(whole)
+        content["annotations"][1][key] = value
+        annotations_path.write_text(json.dumps(content))
+        message = f"labels.json: annotation {number} names no 'annotator' or has no id; set eval.annotators=together"
+        with pytest.raises(ValueError, match=message):
+            EverythingProtocol(section(annotations_path, annotators="apart"), inputs, EverythingSettings())
 
 
 def test_no_mode_is_refused(annotations_path, inputs):

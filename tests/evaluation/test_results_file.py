@@ -82,6 +82,16 @@ def test_values_and_what_is_left_out(labels_file):
     assert scores["ap"] == pytest.approx(51 / 101 / 10)
 
 
+def test_values_that_are_no_numbers_are_counted(labels_file):
+    good = {"image_id": 1, "category_id": 7, "segmentation": square(2, 3, 12, 8), "score": 0.5, "annotation_id": 5}
+    odd = [{"category_id": float("inf")}, {"category_id": [7]}, {"score": 10**400}, {"score": "high"},
+           {"predicted_iou": 10**400}, {"predicted_iou": "high"}, {"predicted_iou": None}, {"annotation_id": [5]},
+           {"score": float("inf")}, {"score": float("nan")}, {"predicted_iou": float("nan")}]
+    records, _, skipped = read(labels_file, [good, *({**good, **change} for change in odd)])
+    assert [len(record["masks"]) for record in records] == [1, 0]
+    assert dict(skipped.counts) == {"entries that are no masks": 8, "masks whose score is no number": 3}
+
+
 @pytest.mark.parametrize("content, reason", [
     ('{"a": 1}', "results.json: holds a dict, not a COCO results list of masks"),
     ("[1", "results.json: not a JSON file (Expecting"),

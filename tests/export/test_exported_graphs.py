@@ -21,7 +21,8 @@ from src.export.exported_predictor import open_graph
 from src.export.exporter import ExportSettings, export_model
 from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.onnx_graph import convert_mindir, write_onnx
-from src.inference.predictor import load_predictor, shipped_checkpoint
+from src.inference.chosen_checkpoint import shipped_checkpoint
+from src.inference.predictor import load_predictor
 from src.modeling.build_sam import build_sam, build_sam_around
 from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.sam import PromptDecoder

@@ -101,9 +101,13 @@ def test_pictures_of_a_folder(tmp_path):
         Image.fromarray(grey(value)).save(tmp_path / name)
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     (tmp_path / "notes.txt").write_text("no picture")
+    # A quarter turn by EXIF, and beside it the width as text, which is no number that a reader could use.
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\0\x01\x02\0\x04\0\0\0abc\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    Image.fromarray(grey()).save(tmp_path / "c.jpg", exif=exif)
     broken = []
     read = list(read_pictures(tmp_path, broken.append))
-    assert [(name, int(image[0, 0, 0])) for name, image in read] == [("a.png", 3), ("b.png", 7)]
+    assert [(name, int(image[0, 0, 0])) for name, image in read] == [("a.png", 3), ("b.png", 7), ("c.jpg", GREY)]
+    assert [image.shape[:2] for _, image in read] == [(20, 30), (20, 30), (30, 20)]
     assert len(broken) == 1 and broken[0].startswith(f"{tmp_path / 'broken.jpg'}: not an image")
     with pytest.raises(ValueError, match="not an image"):  # named itself, it is refused
         list(read_pictures(tmp_path / "broken.jpg", broken.append))

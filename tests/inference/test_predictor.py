@@ -19,7 +19,8 @@ import pytest
 
 from src.checkpoint import save_network
 from src.data.images import normalise_and_pad, resize_longest_side
-from src.inference.predictor import SamPredictor, load_predictor, shipped_checkpoint, split_prompts
+from src.inference.chosen_checkpoint import shipped_checkpoint
+from src.inference.predictor import SamPredictor, load_predictor, split_prompts
 from src.modeling.build_sam import build_sam, build_sam_around
 from src.modeling.image_encoder import ImageEncoderViT
 from src.modeling.sam import PromptDecoder
@@ -122,6 +123,13 @@ def test_mask_input_alone_and_with_a_box(predictor, image):
     np.testing.assert_allclose(low_res, expected_masks[1:], atol=1e-5)
 
 
+def test_a_box_may_have_the_batch_axis_of_sams_notebook(predictor):
+    flat, batched = (predictor.predict(box=box) for box in (np.array([5, 5, 35, 25]), np.array([[5, 5, 35, 25]])))
+    for one, other in zip(flat, batched):
+        np.testing.assert_array_equal(one, other)
+    assert batched[0].shape == (3, 30, 40)
+
+
 def test_batch_equals_one_by_one(predictor):
     boxes = np.array([[0, 0, 40, 30], [5, 5, 35, 25], [1, 2, 3, 4]])  # padded to 4 prompts
     masks, ious, low_res = predictor.predict_batch(boxes)
@@ -164,6 +172,9 @@ def test_bgr_is_the_same_image_turned_around(predictor, image):
     ({"box": [5, 5, 41, 9]}, r"box \(5, 5, 41, 9\) reaches outside the image of 40 x 30 pixels; clip it"),
     ({"box": [-1, 5, 4, 9]}, r"box \(-1, 5, 4, 9\) reaches outside the image"),
     ({"box": [5, 5, 9]}, r"box must have shape \[4\], got \[3\]"),
+    ({"box": [[5, 5, 9, 9], [5, 5, 8, 8]]}, r"box must have shape \[4\], got \[2, 4\]"),
+    ({"box": [[5, 5, 9, 9], [5]]}, "box must be numbers in one rectangular array"),
+    ({"box": [5, 5, 10**400, 9]}, "box must be numbers in one rectangular array"),
     ({"box": [5, 5, np.nan, 9]}, "box holds a value that is not finite"),
     ({"point_coords": [[41, 3]], "point_labels": [1]}, r"point \(41, 3\) lies outside the image of 40 x 30 pixels"),
     ({"point_coords": [[4, 3]], "point_labels": [2]}, "point label 2 is unknown; 1 is foreground, 0 background"),

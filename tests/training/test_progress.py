@@ -15,7 +15,9 @@
 """The CSV of a run, and the lines a person reads."""
 import logging
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from src.training.progress import Progress, ScalarLog, plot_losses, read_scalars
 
@@ -56,6 +58,31 @@ def test_an_empty_log_gives_no_picture(tmp_path):
     write_log(tmp_path / "metrics.csv", [])
     plot_losses(tmp_path / "metrics.csv", tmp_path / "losses.png", COLUMNS)
     assert not (tmp_path / "losses.png").exists()
+
+
+def curve_in(panel):
+    """[columns, 2] (x, mean y) of the pixels of a curve in matplotlib's first colour, y downwards."""
+    near = np.abs(panel.astype(int) - [31, 119, 180]).max(axis=2) < 40
+    columns = np.flatnonzero(near.any(axis=0))
+    return np.array([(x, np.flatnonzero(near[:, x]).mean()) for x in columns])
+
+
+def test_the_picture_shows_the_curve_of_each_loss(tmp_path):
+    """One falls on a straight line, one rises, one stays 0 and gets no panel."""
+    names = ("falling_loss", "rising_loss", "absent_loss")
+    with ScalarLog(tmp_path / "metrics.csv", names, 0) as log:
+        for step in range(1, 41):
+            log.write(step, 0, (41 - step, step, 0.0), None)
+    plot_losses(tmp_path / "metrics.csv", tmp_path / "losses.png", names)
+    picture = np.asarray(Image.open(tmp_path / "losses.png").convert("RGB"))
+    panels = np.split(picture[:, :picture.shape[1] // 2 * 2], 2, axis=1)
+    assert 2.4 < picture.shape[1] / picture.shape[0] < 3.2  # two panels in a row, no third
+    for panel, direction in zip(panels, (1, -1)):
+        curve = curve_in(panel)
+        assert len(curve) > panel.shape[1] / 2 and np.ptp(curve[:, 1]) > panel.shape[0] / 2
+        slope, start = np.polyfit(*curve.T, 1)
+        assert slope * direction > 0  # a loss that falls goes down the picture
+        assert np.abs(slope * curve[:, 0] + start - curve[:, 1]).max() < 4  # straight, as its numbers are
 
 
 def test_the_line_of_a_step(monkeypatch, caplog):

@@ -151,6 +151,24 @@ def test_weights_alone_are_no_state(tmp_path):
         make(tmp_path / "new").resume(str(tmp_path / "student.ckpt"))
 
 
+def test_a_file_from_elsewhere_does_not_cost_the_folders_run_its_checkpoints(tmp_path):
+    train(make(tmp_path / "mine"), [1, 1])
+    train(make(tmp_path / "other"), [5, 5, 1, 1, 1, 1])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
+    mine, other = tmp_path / "mine" / "step_00000002.ckpt", make(tmp_path / "other")
+    with pytest.raises(ValueError) as refused:
+        other.resume(str(mine))
+    assert str(refused.value) == (
+        f"{tmp_path / 'other'} holds checkpoints of an earlier run, newest step_00000006.ckpt, and {mine} is not among "
+        "them; choose another --train.output_dir to go on from it")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()} == before
+    assert make(tmp_path / "new").resume(str(mine)) == 2  # a folder of its own
+    # One of the folder's own, by whatever path, goes on: what came after it is replaced.
+    assert other.resume(str(tmp_path / "mine" / ".." / "other" / "step_00000004.ckpt")) == 4
+    other.save(5)
+    assert names(tmp_path / "other") == ["step_00000004.ckpt", "step_00000005.ckpt"]
+
+
 def test_changed_keys():
     assert changed_keys("a: {b: 1, c: 2}", "a: {b: 1, c: 3, d: 4}") == {
         "a.c": "a.c was 2, is 3", "a.d": "a.d was not there, is 4"}
