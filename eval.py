@@ -83,8 +83,8 @@ def open_predictor(config):
 
 
 def settings_of(config, protocol, checkpoint, predictor, device):
-    """Everything the predictions, and seconds where they are compared, depend on; files by their hash, pictures by their
-    folder."""
+    """Everything the predictions, and seconds where they are compared, depend on: files by their hash, pictures by
+    their folder."""
     network = {"results_sha256": file_sha256(checkpoint)} if predictor is None else {
         "checkpoint_sha256": file_sha256(checkpoint), "variant": predictor.variant, "image_size": predictor.image_size,
         "image_root": str(protocol.inputs.dataset.image_roots[0].resolve()),

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.coco import CocoDataset, load_coco_json
+from src.data.coco import CocoDataset
+from src.data.coco_json import load_coco_json
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
 from src.evaluation.lvis_metrics import lvis_average_precision, read_federation
