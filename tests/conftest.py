@@ -15,6 +15,7 @@
 """Shared fixtures. MindSpore reads its environment at import, so the start-up settings come first."""
 import logging
 import os
+import sys
 from pathlib import Path
 
 if "ONEDNN_MAX_CPU_ISA" not in os.environ:  # k x k convolutions are 100x slower without it on AVX-512 hosts
@@ -45,6 +46,16 @@ def start_up_of_the_test_alone(monkeypatch):
     kept = log.handlers[:], log.level, log.propagate
     yield
     log.handlers[:], log.level, log.propagate = kept
+
+
+@pytest.fixture(autouse=True)
+def openvino_in_a_process_of_its_own(request):
+    """A MindSpore training step crashes the process that imported OpenVINO, some tests later: so tests that import it
+    live in tests/export/with_openvino, which scripts/run_tests.sh runs apart."""
+    before = "openvino" in sys.modules
+    yield
+    if "with_openvino" not in request.path.parts and not before:
+        assert "openvino" not in sys.modules, "imports OpenVINO: move this test to tests/export/with_openvino"
 
 
 @pytest.fixture(params=["graph", "pynative"])

@@ -21,8 +21,12 @@ import numpy as np
 import pytest
 
 from src.checkpoint import save_network
+from src.checkpoint.file_hash import file_sha256
 from src.export.exporter import ExportSettings, export_model
+from src.inference.predictor import load_predictor
 from src.modeling.build_sam import build_sam
+from src.quantization.scales_file import write_scales
+from tests.export.quantized_products import quantization_of
 
 SIDE = 64
 BOXES = np.array([[3, 4, 30, 20], [1, 2, 39, 29], [10, 10, 20, 20], [0, 0, 40, 30], [5, 5, 12, 25]], np.float64)
@@ -59,6 +63,32 @@ class SmallExport:
 @pytest.fixture(scope="session")
 def small_export(tmp_path_factory):
     return SmallExport(tmp_path_factory.mktemp("exported"))
+
+
+class QuantizedExport:
+    """The nano of 64 pixels of `small_export`, its scales and the folder of its quantized export."""
+
+    def __init__(self, checkpoint, folder):
+        self.checkpoint, sha = checkpoint, file_sha256(checkpoint)
+        self.quantization = quantization_of(load_predictor(checkpoint).sam, sha, decoder_attention=True)
+        self.scales = str(write_scales(folder / "scales.json", self.quantization)[0])
+        self.folder = folder / "out"
+        settings = ExportSettings(("mindir", "onnx"), ("2x3",), scales=self.scales)
+        export_model(load_predictor(checkpoint).sam, self.folder, settings, {"name": checkpoint.name, "sha256": sha},
+                     {}, say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def quantized(small_export, tmp_path_factory):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    return QuantizedExport(small_export.checkpoint, tmp_path_factory.mktemp("quantized"))
+
+
+@pytest.fixture
+def clicks():
+    """point_coords [1, 2, 3, 2] and point_labels [1, 2, 3]: a box, and a click with an empty slot."""
+    coords = np.random.default_rng(3).uniform(0, 64, (1, 2, 3, 2)).astype(np.float32)
+    return coords, np.array([[[2, 3, -2], [1, 0, -2]]], np.int32)
 
 
 @pytest.fixture(scope="session")
