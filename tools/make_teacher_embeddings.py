@@ -44,6 +44,7 @@ from src.data.images import normalise_and_pad  # noqa: E402
 from src.data.loader import open_dataset  # noqa: E402
 from src.data.workers import Workers  # noqa: E402
 from src.modeling.build_sam import build_sam  # noqa: E402
+from src.modeling.native_kernels import use_native_kernels  # noqa: E402
 from src.modeling.precision import set_precision  # noqa: E402
 from src.runtime import init_runtime  # noqa: E402
 from train import training_size  # noqa: E402
@@ -60,7 +61,7 @@ def build_teacher(config: Config) -> Tuple[Any, CacheMeta]:
                          "embeddings need a teacher and its weights: give both")
     teacher = build_sam(model.teacher, training_size(model), draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
-    set_precision(teacher, config.runtime.precision).set_train(False)
+    use_native_kernels(set_precision(teacher, config.runtime.precision).set_train(False))
     return teacher, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)
 
 
