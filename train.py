@@ -67,7 +67,7 @@ def build_teacher(model: ModelConfig, image_size: int, precision: str) -> Option
     if not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}' but model.teacher_checkpoint is empty: random weights "
                          "never teach; give its checkpoint, or train on labels alone with --model.teacher=none")
-    teacher = build_sam(model.teacher, image_size, draw_weights=False)
+    teacher = build_sam(model.teacher, model.teacher_image_size or image_size, draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
     return set_precision(teacher, precision)
 
@@ -109,7 +109,7 @@ def train(config: Config) -> int:
         accumulated, epochs = config.train.accumulate_steps, config.train.epochs
         total_steps = count_steps(steps_per_epoch(len(batches), accumulated), epochs, config.train.max_steps)
         global_batch = config.data.batch_size * accumulated * runtime.size
-        optimizer = build_optimizer(student, scale_rates(config.optim, global_batch), total_steps,
+        optimizer = build_optimizer(distiller, scale_rates(config.optim, global_batch), total_steps,
                                     scale_loss=precision == "mixed_float16")
         step = TrainStep(distiller, optimizer, config.optim.clip_norm, ranks)
         loop = TrainLoop(step, student, batches, config.train, config.runtime.seed, config.distill.max_rounds,

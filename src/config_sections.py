@@ -52,6 +52,7 @@ class ModelConfig:
     student: str
     teacher: str
     image_size: int = _rule(low=0, multiple_of=64)
+    teacher_image_size: int = _rule(low=0, multiple_of=64)
     student_checkpoint: str
     decoder_from_teacher: bool
     teacher_checkpoint: str
@@ -82,6 +83,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class DistillConfig:
     embedding_weight: float = _at_least(0)
+    embedding_adapter: bool
     token_weight: float = _at_least(0)
     output_weight: float = _at_least(0)
     hard_mask_weighting: bool

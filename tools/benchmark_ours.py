@@ -137,7 +137,8 @@ def everything(options, hierarchical):
 def train_step(options):
     student = build_sam(options["variant"], options["train_size"], draw_weights=False)
     load_network(student, {name: array for name, array in np.load(options["weights"]).items()})
-    distill = SimpleNamespace(embedding_weight=0.0, token_weight=0.0, output_weight=0.0, hard_mask_weighting=False,
+    distill = SimpleNamespace(embedding_weight=0.0, embedding_adapter=False, token_weight=0.0, output_weight=0.0,
+                              hard_mask_weighting=False,
                               focal_weight=20.0, dice_weight=1.0, iou_weight=1.0, max_rounds=0, hard_region="error")
     optim = SimpleNamespace(name="adam", learning_rate=1e-12, final_learning_rate=1e-12, warmup_steps=0,
                             weight_decay=0.0, layer_decay=1.0, ema_decay=0.0)

@@ -59,7 +59,7 @@ def build_teacher(config: Config) -> Tuple[Any, CacheMeta]:
     if model.teacher == "none" or not model.teacher_checkpoint:
         raise ValueError(f"model.teacher is '{model.teacher}', model.teacher_checkpoint '{model.teacher_checkpoint}'; "
                          "embeddings need a teacher and its weights: give both")
-    teacher = build_sam(model.teacher, training_size(model), draw_weights=False)
+    teacher = build_sam(model.teacher, model.teacher_image_size or training_size(model), draw_weights=False)
     load_network(teacher, model.teacher_checkpoint)
     use_native_kernels(set_precision(teacher, config.runtime.precision).set_train(False))
     return teacher, meta_of(teacher, model.teacher_checkpoint, settings.dtype, settings.flips)

@@ -24,7 +24,9 @@ from typing import Any, Optional, Tuple
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.distillation.hard_point_loop import HardPointLoop, WithoutGradient
+from src.distillation.embedding_adapter import EmbeddingAdapter
+from src.distillation.frozen_teacher import FrozenTeacher
+from src.distillation.hard_point_loop import HardPointLoop
 from src.distillation.losses import (
     dice_loss,
     focal_loss,
@@ -39,42 +41,15 @@ from src.modeling.sam import PromptDecoder
 NAMES = ("total_loss", "embedding_loss", "token_loss", "output_loss", "focal_loss", "dice_loss", "iou_loss", "mean_iou")
 
 
-class FrozenTeacher(nn.Cell):
-    """A network that never learns: no parameter wants a gradient, outputs carry none, and no `set_train` of a cell
-    around it reaches its BatchNorm. Its parameters are renamed to `teacher.*` in place, so that they do not clash with
-    the student's. Without `encodes` only its decoder is kept: the encoder's memory is free once `sam` is dropped."""
-
-    def __init__(self, sam: nn.Cell, encodes: bool = True) -> None:
-        super().__init__(auto_prefix=False)
-        sam.update_parameters_name("teacher.")
-        for parameter in sam.get_parameters():
-            parameter.requires_grad = False
-        self.image_encoder = WithoutGradient(sam.image_encoder) if encodes else None
-        self.decoder = PromptDecoder(sam)
-        self.set_train(False)
-
-    def add_flags_recursive(self, **flags: Any) -> nn.Cell:
-        if "training" in flags:  # set_train of an enclosing cell arrives here, not at set_train
-            flags["training"] = False
-        return super().add_flags_recursive(**flags)
-
-    def construct(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor) -> Tuple[Tensor, ...]:
-        """Decode; as `PromptDecoder`, without gradient."""
-        return self.decoder(image_embeddings, point_coords, point_labels)
-
-    def bprop(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, out: Tuple[Tensor, ...],
-              dout: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:
-        """No gradient; the decoder is not differentiated at all."""
-        return ops.zeros_like(image_embeddings), ops.zeros_like(point_coords), ops.zeros_like(point_labels)
-
-
 class Distiller(nn.Cell):
     """Student and teacher -> the losses of one batch, in the order of `NAMES`.
 
     Args:
         student: a `Sam`; its parameter names stay as they are.
-        teacher: a `Sam` of the same `grid_size` and `embed_dim`, frozen and renamed here, or None: labels only.
-        settings: the `distill:` section of the configuration. A loss of weight 0 is not computed and is logged as 0.
+        teacher: a `Sam`, frozen and renamed here, or None: labels only. Its `grid_size` and `embed_dim` are the
+            student's, or `settings.embedding_adapter` is set and its grid is a multiple of the student's.
+        settings: the `distill:` section of the configuration. A loss of weight 0 is not computed and is logged as 0;
+            with the embedding loss alone nothing is decoded, and the mean IoU is logged as 0 as well.
         stored_embeddings: the teacher's embeddings come with every batch; its image encoder is not kept.
 
     Raises:
@@ -84,7 +59,7 @@ class Distiller(nn.Cell):
     def __init__(self, student: nn.Cell, teacher: Optional[nn.Cell], settings: Any,
                  stored_embeddings: bool = False) -> None:
         super().__init__(auto_prefix=False)
-        _check_pair(student, teacher)
+        _check_pair(student, teacher, settings.embedding_adapter)
         use_teacher = float(teacher is not None)
         self.embedding_weight = settings.embedding_weight * use_teacher
         self.token_weight = settings.token_weight * use_teacher
@@ -99,11 +74,25 @@ class Distiller(nn.Cell):
             why = "every weight of 'distill' is 0" if teacher is not None else \
                 "without a teacher, focal_weight, dice_weight and iou_weight of 'distill' are all 0"
             raise ValueError(f"there is no loss to train on: {why}; give one of them a positive weight")
+        self.decodes = self.teacher_decodes or self.focal_weight + self.dice_weight + self.iou_weight > 0
         self.student = student
         self.student_decoder = PromptDecoder(student)
         self.mine_hard_points = HardPointLoop(self.student_decoder, student.image_size, settings.max_rounds,
                                               settings.hard_region)
-        self.teacher = FrozenTeacher(teacher, not stored_embeddings) if self.teacher_encodes else None
+        self.adapter, self.teacher = None, None
+        if self.teacher_encodes:
+            factor = teacher.grid_size // student.grid_size
+            if factor > 1 and not stored_embeddings:
+                raise ValueError(f"the teacher reads pictures of {teacher.image_size} px and the student of "
+                                 f"{student.image_size}: a step has the student's alone, so store the teacher's "
+                                 "embeddings first and name them in data.embedding_cache")
+            if self.embedding_weight > 0 and settings.embedding_adapter:
+                self.adapter = EmbeddingAdapter(student.embed_dim, teacher.embed_dim, factor)
+            if self.token_weight > 0 and teacher.embed_dim != student.embed_dim:
+                raise ValueError(f"distill.token_weight is {settings.token_weight}, but tokens of teacher "
+                                 f"{teacher.variant} have {teacher.embed_dim} channels and those of student "
+                                 f"{student.variant} {student.embed_dim}; set it to 0")
+            self.teacher = FrozenTeacher(teacher, not stored_embeddings, factor)
         use_native_kernels(self)  # of both networks, where runtime.native_kernels is set; no parameter changes
 
     def construct(self, images: Tensor, gt_masks: Tensor, point_coords: Tensor, point_labels: Tensor,
@@ -120,7 +109,8 @@ class Distiller(nn.Cell):
             mask_valid: [B, M] float32 1/0.
             noise: [B, M, max(1, max_rounds)] float32 in [0, 1): picks the hard point of each round.
             rounds: int32 scalar, hard rounds of this step, 0..max_rounds.
-            teacher_embeddings: [B, C, S/16, S/16] stored in advance, or None: the teacher encodes the images.
+            teacher_embeddings: [B, C, h, w] of the teacher's grid, stored in advance, or None: the teacher encodes the
+                images.
             prompt_count: float32 scalar, the number that sums over valid prompts are divided by, or None: this batch's
                 own. A batch that is one part of a larger one passes the parts' mean number, so that the mean of the
                 parts' losses is the loss of the whole.
@@ -134,6 +124,10 @@ class Distiller(nn.Cell):
         """
         gt_masks = gt_masks.astype(ms.float32)
         image_embeddings = self.student.image_encoder(images)
+        if not self.decodes:
+            embedding_loss = self._embedding_loss(image_embeddings, self.embed_with_teacher(images, teacher_embeddings))
+            zero = ops.zeros_like(embedding_loss)
+            return (self.embedding_weight * embedding_loss, embedding_loss) + (zero,) * (len(NAMES) - 2)
         coords, labels = self.mine_hard_points(image_embeddings, gt_masks, point_coords, point_labels, noise, rounds)
         student_out = self.student_decoder(image_embeddings, coords, labels)
         low_res_masks, iou_predictions, _ = student_out
@@ -148,12 +142,19 @@ class Distiller(nn.Cell):
         return (total,) + losses + (mean_over_valid(student_iou, mask_valid, count=prompt_count),)
 
     def embed_with_teacher(self, images: Tensor, teacher_embeddings: Optional[Tensor]) -> Tensor:
-        """[B, C, S/16, S/16] of the teacher, without gradient: the stored ones, else of the images."""
+        """[B, C, h, w] of the teacher, without gradient: the stored ones, else of the images."""
         if teacher_embeddings is None:
             if self.teacher.image_encoder is None:
                 raise ValueError("the distiller was made for stored teacher embeddings; pass teacher_embeddings")
             teacher_embeddings = self.teacher.image_encoder(images)
         return ops.stop_gradient(teacher_embeddings)
+
+    def _embedding_loss(self, image_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
+        """Mean L1 between the embeddings, of the student's through the adapter where there is one."""
+        if self.adapter is not None:
+            image_embeddings = self.adapter(image_embeddings)
+            teacher_embeddings = self.adapter.cells_of(teacher_embeddings)
+        return ops.mean(l1_distance(image_embeddings, teacher_embeddings, 1))
 
     def _teacher_losses(self, images: Tensor, image_embeddings: Tensor, student_out: Tuple[Tensor, ...],
                         student_iou: Tensor, gt_masks: Tensor, coords: Tensor, labels: Tensor, mask_valid: Tensor,
@@ -165,7 +166,7 @@ class Distiller(nn.Cell):
             return embedding_loss, token_loss, output_loss
         teacher_embeddings = self.embed_with_teacher(images, teacher_embeddings)
         if self.embedding_weight > 0:
-            embedding_loss = ops.mean(l1_distance(image_embeddings, teacher_embeddings, 1))
+            embedding_loss = self._embedding_loss(image_embeddings, teacher_embeddings)
         if self.teacher_decodes:
             teacher_masks, teacher_predictions, teacher_tokens = self.teacher(teacher_embeddings, coords, labels)
             student_masks, _, student_tokens = student_out
@@ -249,11 +250,16 @@ def _single_and_chosen(losses: Tensor, chosen: Tensor) -> Tensor:
     return 0.5 * (losses[:, :, 0] + ops.sum(losses[:, :, 1:] * chosen, 2))
 
 
-def _check_pair(student: nn.Cell, teacher: Optional[nn.Cell]) -> None:
+def _check_pair(student: nn.Cell, teacher: Optional[nn.Cell], adapted: bool = False) -> None:
+    """ValueError unless the embeddings can be compared; `adapted`: through an `EmbeddingAdapter`."""
     if teacher is None:
         return
     for name, meaning in (("grid_size", "cells per side of the image embedding"), ("embed_dim", "embedding channels")):
         ours, theirs = getattr(student, name), getattr(teacher, name)
-        if ours != theirs:
+        if adapted and name == "grid_size" and theirs % ours:
             raise ValueError(f"teacher {teacher.variant} has {name} {theirs} and student {student.variant} has {ours} "
-                             f"({meaning}); they must be equal: choose a matching pair from src/modeling/build_sam.py")
+                             f"({meaning}); it must be a multiple: choose other image sizes")
+        if not adapted and ours != theirs:
+            raise ValueError(f"teacher {teacher.variant} has {name} {theirs} and student {student.variant} has {ours} "
+                             f"({meaning}); they must be equal: choose a matching pair from src/modeling/build_sam.py, "
+                             "or set distill.embedding_adapter")

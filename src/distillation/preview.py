@@ -53,7 +53,7 @@ class Preview(nn.Cell):
         teacher_best = ops.zeros_like(gt_masks)
         if self.has_teacher:
             embeddings = distiller.embed_with_teacher(images, teacher_embeddings)
-            teacher_best = distiller.teacher.decoder.best_multimask(embeddings, coords, labels)
+            teacher_best = distiller.teacher.best_multimask(embeddings, coords, labels)
         return coords, labels, student_best, teacher_best
 
     def look(self, *inputs: Tensor) -> Tuple[Tensor, ...]:

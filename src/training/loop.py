@@ -152,6 +152,8 @@ class TrainLoop:
                          "steps_per_epoch": self.steps_per_epoch, "total_steps": self.total_steps,
                          "global_batch": batches.batch_size * self.share.batches}
         cells = {"student": student, "optimizer": train_step.optimizer.state}
+        if getattr(train_step.loss_cell, "adapter", None) is not None:
+            cells["adapter"] = train_step.loss_cell.adapter
         self.checkpoints = RunCheckpoints(self.output_dir, cells, self.metadata, settings.keep_last, rank == 0)
         self.step = self.checkpoints.resume(settings.resume)
         self.meeting.check_same_start(self.step, cells)

@@ -167,7 +167,7 @@ def build_optimizer(network: nn.Cell, settings: Any, total_steps: int, scale_los
     """Optimizer over the trainable parameters of a network.
 
     Args:
-        network: the student.
+        network: the student, or the `Distiller` around it, whose adapter learns too.
         settings: the `optim:` section.
         total_steps: updates of the whole run; the cosine ends there.
         scale_loss: with a dynamic loss scale, for networks in mixed float16.

@@ -24,8 +24,9 @@ from src.modeling.build_sam import build_sam_around
 from src.modeling.tiny_vit import TinyViT
 
 ROUNDS = 3
-SETTINGS = {"embedding_weight": 1.0, "token_weight": 1.0, "output_weight": 1.0, "hard_mask_weighting": True,
-            "focal_weight": 20.0, "dice_weight": 1.0, "iou_weight": 1.0, "max_rounds": ROUNDS, "hard_region": "error"}
+SETTINGS = {"embedding_weight": 1.0, "embedding_adapter": False, "token_weight": 1.0, "output_weight": 1.0,
+            "hard_mask_weighting": True, "focal_weight": 20.0, "dice_weight": 1.0, "iou_weight": 1.0,
+            "max_rounds": ROUNDS, "hard_region": "error"}
 
 
 def make_tiny(seed, variant="tiny", image_size=64, width=16):

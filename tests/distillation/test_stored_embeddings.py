@@ -34,7 +34,8 @@ from src.training.optimizer import build_optimizer
 from src.training.step import TrainStep
 
 IMAGE_SIZE, IMAGES = 64, 6
-SETTINGS = SimpleNamespace(embedding_weight=1.0, token_weight=1.0, output_weight=1.0, hard_mask_weighting=True,
+SETTINGS = SimpleNamespace(embedding_weight=1.0, embedding_adapter=False, token_weight=1.0, output_weight=1.0,
+                           hard_mask_weighting=True,
                            focal_weight=20.0, dice_weight=1.0, iou_weight=1.0, max_rounds=0, hard_region="error")
 OPTIM = SimpleNamespace(name="adam", learning_rate=1e-4, final_learning_rate=1e-5, warmup_steps=0, weight_decay=0.0,
                         clip_norm=1.0, layer_decay=1.0, ema_decay=0.0)

@@ -33,7 +33,8 @@ from src.training.step import TrainStep
 HALF_STEP = 2.0**-11  # largest relative error of one rounding to float16
 OPTIM = SimpleNamespace(name="adam", learning_rate=0.003, final_learning_rate=0.003, warmup_steps=0, weight_decay=0.0,
                         layer_decay=1.0, clip_norm=1.0, ema_decay=0.0)
-DISTILL = SimpleNamespace(embedding_weight=0.0, token_weight=0.0, output_weight=0.0, hard_mask_weighting=False,
+DISTILL = SimpleNamespace(embedding_weight=0.0, embedding_adapter=False, token_weight=0.0, output_weight=0.0,
+                          hard_mask_weighting=False,
                           focal_weight=20.0, dice_weight=1.0, iou_weight=1.0, max_rounds=1, hard_region="error")
 
 

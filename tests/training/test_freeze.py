@@ -27,7 +27,8 @@ from src.training.freeze import freeze_parts
 from src.training.optimizer import build_optimizer
 from src.training.step import TrainStep
 
-LABELS_ONLY = SimpleNamespace(embedding_weight=0.0, token_weight=0.0, output_weight=0.0, hard_mask_weighting=False,
+LABELS_ONLY = SimpleNamespace(embedding_weight=0.0, embedding_adapter=False, token_weight=0.0, output_weight=0.0,
+                              hard_mask_weighting=False,
                               focal_weight=20.0, dice_weight=1.0, iou_weight=1.0, max_rounds=0, hard_region="error")
 OPTIM = SimpleNamespace(name="adamw", learning_rate=1e-2, final_learning_rate=1e-3, warmup_steps=0, weight_decay=0.1,
                         layer_decay=1.0, ema_decay=0.0)

@@ -75,13 +75,14 @@ def settings(folder, **changes):
     return dataclasses.replace(train, **changes)
 
 
-def make_loop(folder, batches=None, seed=1, **changes):
-    cell = ToyLoss()
+def make_loop(folder, batches=None, seed=1, around=None, **changes):
+    student = ToyLoss()
+    cell = around(student) if around else student
     train, batches = settings(folder, **changes), batches or ToyBatches()
     optim = build_config({"optim.learning_rate": 0.05, "optim.warmup_steps": 2}).optim
     optimizer = build_optimizer(cell, optim, count_steps(len(batches), train.epochs, train.max_steps))
     metadata = {"config": "", "code": "test"}
-    return TrainLoop(TrainStep(cell, optimizer, 1.0), cell, batches, train, seed, ROUNDS, metadata)
+    return TrainLoop(TrainStep(cell, optimizer, 1.0), student, batches, train, seed, ROUNDS, metadata)
 
 
 def rows(folder):
@@ -140,6 +141,40 @@ def test_a_stopped_run_resumes_to_the_same_numbers(tmp_path, stop_at):
     assert (parts / "student.ckpt").exists()
     start = read_weights(parts / "student_start.ckpt")["w"]
     np.testing.assert_array_equal(start, np.linspace(-1, 1, 4, dtype=np.float32))
+
+
+class ToyAdapter(nn.Cell):
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.factor = Parameter(Tensor(1.5, ms.float32), name="embedding_adapter.factor")
+
+    def construct(self, loss):
+        return loss * ops.square(self.factor)
+
+
+class AdaptedToyLoss(ToyLoss):
+    """A ToyLoss with something that learns beside the student."""
+
+    def __init__(self, student):
+        super().__init__()
+        self.w, self.adapter = student.w, ToyAdapter()
+
+    def construct(self, *inputs):
+        losses = super().construct(*inputs)
+        return (self.adapter(losses[0]),) + losses[1:]
+
+
+def test_what_learns_beside_the_student_is_resumed_and_stays_out_of_its_weights(tmp_path):
+    def loop(folder, batches=None, **changes):
+        return make_loop(folder, batches, around=AdaptedToyLoss, **changes)
+    whole = loop(tmp_path / "whole")
+    assert whole.run() == 0
+    loop(tmp_path / "parts", stop_before(1, 2)).run()
+    resumed = loop(tmp_path / "parts", resume="auto")
+    assert resumed.run() == 0 and rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    factors = [run.train_step.loss_cell.adapter.factor.asnumpy() for run in (whole, resumed)]
+    assert factors[0] == factors[1] != 1.5
+    assert set(read_weights(tmp_path / "parts" / "student.ckpt")) == {"w"}
 
 
 def test_resuming_further_back_repeats_the_rows_and_drops_what_came_later(tmp_path):

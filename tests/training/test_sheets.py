@@ -30,7 +30,8 @@ from src.modeling.sam import PromptDecoder
 from src.modeling.tiny_vit import TinyViT
 from src.training.sheets import Row, Sheets, draw_sheet, photo_of, window_around
 
-SETTINGS = SimpleNamespace(embedding_weight=1.0, token_weight=1.0, output_weight=1.0, hard_mask_weighting=True,
+SETTINGS = SimpleNamespace(embedding_weight=1.0, embedding_adapter=False, token_weight=1.0, output_weight=1.0,
+                           hard_mask_weighting=True,
                            focal_weight=20.0, dice_weight=1.0, iou_weight=1.0, max_rounds=2, hard_region="error")
 
 
