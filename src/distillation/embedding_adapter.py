@@ -25,16 +25,17 @@ class EmbeddingAdapter(nn.Cell):
     Args:
         student_dim, teacher_dim: channels of the embeddings.
         factor: cells of the teacher per cell of the student and side, 1 for equal grids.
-        seed: of the map's first weights.
+
+    The map starts as 0, so it learns what the student has before it begins to pull at it: a student that comes with
+    weights is not thrown off by a random map.
     """
 
-    def __init__(self, student_dim: int, teacher_dim: int, factor: int = 1, seed: int = 0) -> None:
+    def __init__(self, student_dim: int, teacher_dim: int, factor: int = 1) -> None:
         super().__init__(auto_prefix=False)
         self.factor = factor
-        shape = (teacher_dim * factor * factor, student_dim)
-        weight = np.random.default_rng(seed).standard_normal(shape) / np.sqrt(student_dim)
-        self.weight = Parameter(Tensor(weight.astype(np.float32)), name="embedding_adapter.weight")
-        self.bias = Parameter(Tensor(np.zeros(shape[0], np.float32)), name="embedding_adapter.bias")
+        channels = teacher_dim * factor * factor
+        self.weight = Parameter(Tensor(np.zeros((channels, student_dim), np.float32)), name="embedding_adapter.weight")
+        self.bias = Parameter(Tensor(np.zeros(channels, np.float32)), name="embedding_adapter.bias")
         self.product = ops.MatMul(transpose_b=True)
 
     def construct(self, embeddings: Tensor) -> Tensor:

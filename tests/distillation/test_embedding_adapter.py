@@ -58,6 +58,9 @@ def test_every_cell_is_mapped_to_the_cells_of_the_teacher_that_lie_there(pynativ
 
 def test_embedding_loss_is_the_mean_distance_after_the_map(pynative, pair, settings, batch, inputs_of, stored):
     distiller = Distiller(*pair, settings(**WIDE), stored_embeddings=True)
+    assert not distiller.adapter.weight.asnumpy().any()  # it starts as 0
+    rng = np.random.default_rng(2)
+    distiller.adapter.weight.set_data(Tensor(rng.standard_normal((128, 16)).astype(np.float32)))
     losses = dict(zip(NAMES, (float(v) for v in distiller(*inputs_of(batch, 1), Tensor(stored)))))
     ours = distiller.student.image_encoder(Tensor(batch["images"])).asnumpy()
     weight = distiller.adapter.weight.asnumpy().reshape(32, 2, 2, 16)
@@ -89,12 +92,14 @@ def test_the_map_learns_with_the_student_and_lowers_the_loss(pair, settings, bat
     alone = settings(**WIDE, output_weight=0.0, focal_weight=0.0, dice_weight=0.0, iou_weight=0.0)
     distiller = Distiller(*pair, alone, stored_embeddings=True)
     start = distiller.adapter.weight.asnumpy().copy()
+    neck = distiller.student.image_encoder.neck[0].weight.asnumpy().copy()
     decoder = {p.name: p.asnumpy().copy() for p in distiller.student.mask_decoder.get_parameters()}
     step = TrainStep(distiller, build_optimizer(distiller, OPTIM, 20), 1.0)
     inputs = [*inputs_of(batch, 1), Tensor(stored)]
     losses = np.array([step(*inputs).asnumpy()[:len(NAMES)] for _ in range(20)])
     assert losses[-1, 1] < 0.9 * losses[0, 1] and (losses[:, 0] == losses[:, 1]).all() and not losses[:, 2:].any()
     assert (distiller.adapter.weight.asnumpy() != start).all()
+    assert (distiller.student.image_encoder.neck[0].weight.asnumpy() != neck).any()
     assert all((decoder[p.name] == p.asnumpy()).all() for p in distiller.student.mask_decoder.get_parameters())
 
 
