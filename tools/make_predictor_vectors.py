@@ -15,6 +15,7 @@
 """Reference masks of photographs for tests/parity: the PyTorch predictors of SAM and MobileSAM on made-up weights.
 
     python tools/make_predictor_vectors.py --output tests/parity [--case vit_b_1024]
+    python tools/make_predictor_vectors.py --output tests/parity --weights mobile_sam.pt    # MobileSAM's, instead
 
 The photographs are those of examples/. Needs torch and the packages segment-anything and mobilesam-mirror; what the
 tests import from here needs NumPy only. Weights are those of make_parity_vectors.py. Each case becomes one .npz: of
@@ -64,17 +65,21 @@ def prompt_in_pixels(prompt, height, width):
             "multimask_output": multimask_output}
 
 
-def reference_predictor(name):
-    """The package's SamPredictor around the reference network of a case."""
+def reference_predictor(name, weights=None):
+    """The package's SamPredictor around the reference network of a case, with the weights of a .pt file if one is
+    given."""
     modeling = import_reference(PACKAGES[name])
     package = sys.modules[PACKAGES[name]]
     encoder, prompt_encoder, mask_decoder = build_reference(CASES[name])
     sam = modeling.Sam(encoder, prompt_encoder, mask_decoder)
+    if weights:
+        import torch
+        sam.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     sam.eval()
     return package.SamPredictor(sam)
 
 
-def reference_masks(name):
+def reference_masks(name, weights=None):
     """{"PHOTO.PROMPT.ious": [C] float32, "PHOTO.PROMPT.logits": every LOW_RES_STEP-th of [C, 256, 256] float32,
     "PHOTO.PROMPT.mask": run lengths of the best mask as uint8 text} of a case."""
     import torch
@@ -83,7 +88,7 @@ def reference_masks(name):
 
     vectors = {}
     with torch.no_grad():
-        predictor = reference_predictor(name)
+        predictor = reference_predictor(name, weights)
         for photograph in PHOTOGRAPHS:
             with Image.open(photograph_path(photograph)) as file:
                 image = np.array(file.convert("RGB"))
@@ -101,11 +106,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", required=True, type=Path, help="folder of the .npz files")
     parser.add_argument("--case", nargs="+", choices=PACKAGES, default=list(PACKAGES), help="default: all")
+    parser.add_argument("--weights", help="MobileSAM's mobile_sam.pt: makes predictor_mobile_sam.npz, and no case")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in arguments.case:
+    wanted = {"mobile_sam": "tinyvit_5m_1024"} if arguments.weights else {name: name for name in arguments.case}
+    for name, case in wanted.items():
         unfinished = arguments.output / f"predictor_{name}.part.npz"
-        np.savez_compressed(unfinished, **reference_masks(name))
+        np.savez_compressed(unfinished, **reference_masks(case, arguments.weights))
         target = arguments.output / f"predictor_{name}.npz"
         os.replace(unfinished, target)
         print(f"{target}: {target.stat().st_size} bytes")
