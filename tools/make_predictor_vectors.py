@@ -31,6 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from src.checkpoint.torch_file import read_torch_file  # noqa: E402
 from tools.make_parity_vectors import CASES, build_reference, import_reference  # noqa: E402
 
 PACKAGES = {"tinyvit_5m_1024": "mobile_sam", "vit_b_1024": "segment_anything"}
@@ -74,7 +75,7 @@ def reference_predictor(name, weights=None):
     sam = modeling.Sam(encoder, prompt_encoder, mask_decoder)
     if weights:
         import torch
-        sam.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        sam.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in read_torch_file(weights).items()})
     sam.eval()
     return package.SamPredictor(sam)
 
