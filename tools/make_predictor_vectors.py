@@ -107,7 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", required=True, type=Path, help="folder of the .npz files")
     parser.add_argument("--case", nargs="+", choices=PACKAGES, default=list(PACKAGES), help="default: all")
-    parser.add_argument("--weights", type=Path, help="MobileSAM's mobile_sam.pt: makes predictor_mobile_sam.npz, and no case")
+    parser.add_argument("--weights", type=Path, help="MobileSAM's mobile_sam.pt: makes predictor_mobile_sam.npz alone")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     wanted = {"mobile_sam": "tinyvit_5m_1024"} if arguments.weights else {name: name for name in arguments.case}
