@@ -34,16 +34,23 @@ SAMPLED_PIXELS = 192  # positions per mask
 
 
 class Case(NamedTuple):
-    """A network to compare; `vit` is (embed_dim, depth, num_heads, global_attn_indexes), None for TinyViT-5M."""
+    """A network to compare; `vit` is (embed_dim, depth, num_heads, global_attn_indexes), None for a TinyViT.
+
+    `tinyvit` is (embed_dims, depths, num_heads, window_sizes); width and mlp are the transformer's.
+    """
 
     image_size: int
     batch: int
-    vit: Optional[tuple]
+    vit: Optional[tuple] = None
+    tinyvit: tuple = ((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7))
+    width: int = 256
+    mlp: int = 2048
 
 
 CASES = {
-    "tinyvit_5m_1024": Case(1024, 1, None),
-    "tinyvit_5m_320": Case(320, 2, None),
+    "tinyvit_5m_1024": Case(1024, 1),
+    "tinyvit_5m_320": Case(320, 2),
+    "nano_256": Case(256, 2, None, ((64, 128, 160), (2, 2, 4), (2, 4, 5), (8, 8, 16)), 128, 512),
     "vit_b_1024": Case(1024, 1, (768, 12, 12, (2, 5, 8, 11))),
     # ViT-L and ViT-H cut to their first global block and to narrower heads; heads, window and pattern are theirs
     "vit_l_small": Case(256, 2, (256, 6, 16, (5,))),
@@ -144,9 +151,14 @@ def reference_parts(case):
     if case.vit is None:
         modeling = import_reference("mobile_sam")
         encoder = modeling.TinyViT(
-            img_size=case.image_size, embed_dims=[64, 128, 160, 320], depths=[2, 2, 6, 2], num_heads=[2, 4, 5, 10],
-            window_sizes=[7, 7, 14, 7], num_classes=1000, drop_path_rate=0.0,
+            img_size=case.image_size, embed_dims=case.tinyvit[0], depths=case.tinyvit[1], num_heads=case.tinyvit[2],
+            window_sizes=case.tinyvit[3], num_classes=1000, drop_path_rate=0.0,
         )
+        norm = type(encoder.neck[1])
+        if case.width != 256:  # the package's neck has SAM's width alone
+            encoder.neck = torch.nn.Sequential(
+                torch.nn.Conv2d(case.tinyvit[0][-1], case.width, 1, bias=False), norm(case.width),
+                torch.nn.Conv2d(case.width, case.width, 3, padding=1, bias=False), norm(case.width))
     else:
         modeling = import_reference("segment_anything")
         embed_dim, depth, num_heads, global_attn_indexes = case.vit
@@ -158,9 +170,10 @@ def reference_parts(case):
     grid = case.image_size // 16
     return {
         "image_encoder": encoder,
-        "prompt_encoder": modeling.PromptEncoder(256, (grid, grid), (case.image_size, case.image_size), 16),
+        "prompt_encoder": modeling.PromptEncoder(case.width, (grid, grid), (case.image_size, case.image_size), 16),
         "mask_decoder": modeling.MaskDecoder(
-            transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048), iou_head_hidden_dim=256
+            transformer_dim=case.width, transformer=modeling.TwoWayTransformer(2, case.width, 8, case.mlp),
+            iou_head_hidden_dim=case.width,
         ),
     }
 
@@ -181,7 +194,7 @@ def build_reference(case):
 
 
 def encode_reference(case, encoder, images):
-    """Image embeddings [B, 256, S/16, S/16]; the packaged TinyViT fixes 64 x 64 at its end, so its parts are called."""
+    """Image embeddings [B, C, S/16, S/16]; the packaged TinyViT fixes 64 x 64 at its end, so its parts are called."""
     if case.vit is not None:
         return encoder(images)
     x = encoder.patch_embed(images)
@@ -192,7 +205,7 @@ def encode_reference(case, encoder, images):
 
 
 def decode_reference(case, prompt_encoder, mask_decoder, embedding, prompt):
-    """Masks [4, S/4, S/4] (single, then multimask) and IoUs [4] for one image's embedding [1, 256, h, w]."""
+    """Masks [4, S/4, S/4] (single, then multimask) and IoUs [4] for one image's embedding [1, C, h, w]."""
     import torch
 
     scale = case.image_size / 1024

@@ -15,7 +15,8 @@
 """Every variant side by side: the only place with variant numbers (TinySAM, arXiv 2312.13789; SAM, arXiv 2304.02643).
 
 `tinyvit_5m` is the paper's student, `vit_*` are SAM's encoders, `nano` and `nano_teacher` are ours for work on a CPU:
-they share grid and embedding width, so one distils into the other.
+they share grid and embedding width, so one distils into the other. `nano` is as wide as `tinyvit_5m` and less deep, so
+it can begin with a trained TinyViT-5M's weights (src/checkpoint/inherit.py).
 """
 import contextlib
 import difflib
@@ -76,7 +77,7 @@ VARIANTS = {
     #                               embed_dims           depths        num_heads      window_sizes   SAM width  image
     "tinyvit_5m": TinyViTVariant((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7), 256, 2048, 1024),
     "nano_teacher": TinyViTVariant((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (8, 8, 16, 8), 128, 512, 512),
-    "nano": TinyViTVariant((32, 64, 128, 160), (2, 2, 4, 2), (1, 2, 4, 5), (8, 8, 16, 8), 128, 512, 512),
+    "nano": TinyViTVariant((64, 128, 160), (2, 2, 4), (2, 4, 5), (8, 8, 16), 128, 512, 512),
     #                   embed_dim, depth, num_heads, window_size, global_attn_indexes, SAM width, image
     "vit_b": ViTVariant(768, 12, 12, 14, (2, 5, 8, 11), 256, 2048, 1024),
     "vit_l": ViTVariant(1024, 24, 16, 14, (5, 11, 17, 23), 256, 2048, 1024),

@@ -14,8 +14,9 @@
 # ============================================================================
 """TinyViT image encoder (arXiv 2207.10666) as TinySAM's student has it (arXiv 2312.13789), without the classifier.
 
-One stage of inverted-residual convolutions and three of window attention, then SAM's neck. The last merging layer keeps
-its resolution, so the embedding has stride 16. Names follow the released checkpoint, so weights load by name.
+One stage of inverted-residual convolutions and three of window attention, then SAM's neck. The third merging layer
+keeps its resolution, so the embedding has stride 16, with and without the fourth stage. Names follow the released
+checkpoint, so weights load by name.
 Inside the attention stages an image is a list of tokens [B, L, C] in raster order.
 """
 import numpy as np
@@ -203,8 +204,8 @@ class BasicLayer(nn.Cell):
 class TinyViT(nn.Cell):
     """Images [B, 3, S, S], normalised RGB -> image_embeddings [B, out_chans, S/16, S/16].
 
-    `embed_dims`, `depths`, `num_heads`, `window_sizes` hold one number per stage (4 stages; heads and window of stage 0
-    are not used, as it convolves). `image_size` S in pixels, a multiple of 64.
+    `embed_dims`, `depths`, `num_heads`, `window_sizes` hold one number per stage (4 stages, or the first 3; heads and
+    window of stage 0 are not used, as it convolves). `image_size` S in pixels, a multiple of 64.
     Raises ValueError when the sizes do not fit together.
     """
 
@@ -212,17 +213,18 @@ class TinyViT(nn.Cell):
                  mlp_ratio=4.0, local_conv_size=3):
         super().__init__()
         stages = (embed_dims, depths, num_heads, window_sizes)
-        if any(len(values) != len(MERGE_STRIDES) + 1 for values in stages):
-            raise ValueError(f"embed_dims, depths, num_heads and window_sizes {stages} must have 4 entries each")
+        count = len(embed_dims)
+        if count not in (3, 4) or any(len(values) != count for values in stages):
+            raise ValueError(f"embed_dims, depths, num_heads and window_sizes {stages} must have 3 or 4 entries each")
         for dim, heads in zip(embed_dims[1:], num_heads[1:]):
             check_encoder_sizes(image_size, dim, heads)
         self.image_size = image_size
         self.patch_embed = PatchEmbed(embed_dims[0])
         side = image_size // 4
         layers = [ConvLayer(embed_dims[0], embed_dims[1], depths[0], mbconv_expand_ratio, MERGE_STRIDES[0])]
-        for stage in range(1, 4):
+        for stage in range(1, count):
             side //= MERGE_STRIDES[stage - 1]
-            last = stage == 3
+            last = stage == count - 1
             layers.append(BasicLayer(
                 embed_dims[stage], None if last else embed_dims[stage + 1], depths[stage], num_heads[stage], side,
                 window_sizes[stage], mlp_ratio, local_conv_size, None if last else MERGE_STRIDES[stage],

@@ -44,7 +44,7 @@ from src.modeling.native_kernels import (
     use_native_kernels,
 )
 
-SOFTMAXES = 8 + 7  # of nano: its attention blocks, those of the mask decoder
+SOFTMAXES = 6 + 7  # of nano: its attention blocks, those of the mask decoder
 needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not (os.environ.get("CXX") or shutil.which("c++")),
                                     reason="needs Linux and a C++ compiler")
 

@@ -19,7 +19,7 @@ import pytest
 from mindspore import ops
 
 from src.checkpoint import torch_name
-from src.modeling.tiny_vit import Attention, Conv2dBN, TinyViT
+from src.modeling.tiny_vit import Attention, Conv2dBN, TinyViT, to_image
 from tools.make_parity_vectors import reference_weight
 
 
@@ -144,12 +144,26 @@ def test_gradients_against_differences(mode):
         np.testing.assert_allclose(slope, (sums[0] - sums[1]) / (2 * step), rtol=1e-2, err_msg=parameter.name)
 
 
+def test_three_stages_are_the_first_three_of_four():
+    """With the four-stage network's weights: its layers up to the third stage's blocks, without the merging behind."""
+    sizes = {"image_size": 64, "embed_dims": (8, 16, 16, 24), "depths": (1, 1, 2, 1), "num_heads": (1, 2, 2, 3),
+             "window_sizes": (7, 3, 4, 3), "out_chans": 16}
+    four = fill(TinyViT(**sizes))
+    three = fill(TinyViT(**{name: value[:3] if isinstance(value, tuple) else value for name, value in sizes.items()}))
+    assert len(three.layers) == 3 and three.layers[2].downsample is None
+    x = four.patch_embed(ms.Tensor(images(2)))
+    for layer in (four.layers[0], four.layers[1], *four.layers[2].blocks):
+        x = layer(x)
+    expected = three.neck(to_image(x, 4))
+    np.testing.assert_allclose(three(ms.Tensor(images(2))).asnumpy(), expected.asnumpy(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("change, message", [
     ({"image_size": 100}, "image_size (100) must be a positive multiple of 64"),
     ({"image_size": 0}, "image_size (0) must be a positive multiple of 64"),
     ({"embed_dims": (8, 16, 25, 24)}, "embed_dim (25) must be divisible by num_heads (2)"),
     ({"depths": (1, 1, 1)}, "embed_dims, depths, num_heads and window_sizes ((8, 16, 16, 24), (1, 1, 1), (1, 2, 2, 3), "
-                            "(7, 3, 4, 3)) must have 4 entries each"),
+                            "(7, 3, 4, 3)) must have 3 or 4 entries each"),
 ])
 def test_sizes_that_do_not_fit_are_refused(change, message):
     sizes = {"image_size": 64, "embed_dims": (8, 16, 16, 24), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 3),

@@ -43,7 +43,7 @@ def network(name):
     """Our network of a case with the reference's weights, in evaluation mode."""
     case = CASES[name]
     if case.vit is None:
-        sam = build_sam("tinyvit_5m", image_size=case.image_size)
+        sam = build_sam(name.rpartition("_")[0], image_size=case.image_size)  # tinyvit_5m, nano
     elif name == "vit_b_1024":
         sam = build_sam("vit_b", image_size=case.image_size)
     else:
