@@ -29,9 +29,9 @@ def small():
 
 
 def test_macs_by_hand(small):
-    """The first convolution: 32 x 32 places, 3 x 3 of 3 channels, 16 of 32 channels. The neck's last: 4 x 4 places,
+    """The first convolution: 32 x 32 places, 3 x 3 of 3 channels, 32 channels. The neck's last: 4 x 4 places,
     3 x 3 of 128, 128. A click in two slots: 5 tokens of its own and 2 of the slots read 16 places of 8 heads of 8."""
-    assert small.macs["image_encoder.patch_embed.seq.0"] == 32 * 32 * 27 * 16
+    assert small.macs["image_encoder.patch_embed.seq.0"] == 32 * 32 * 27 * 32
     assert small.macs["image_encoder.neck.2"] == 16 * 9 * 128 * 128
     scores = "mask_decoder.transformer.layers.0.cross_attn_token_to_image.scores"
     assert small.macs[scores] == small.macs[scores.replace("scores", "weighted_sum")] == 7 * 16 * 64

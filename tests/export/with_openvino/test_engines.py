@@ -92,7 +92,7 @@ def test_everything_is_the_network_s(small_export, predictor, image, side, hiera
     """4 points; and of 16 points 4, then those of the others that no confident mask covers."""
     settings = EverythingSettings(points_per_side=side, points_per_batch=4, pred_iou_thresh=0.0, box_nms_thresh=1.0,
                                   stability_score_thresh=0.0, hierarchical=hierarchical, coarse_ratio=0.5,
-                                  high_score_thresh=0.6, output_mode="binary_mask")
+                                  high_score_thresh=0.1, output_mode="binary_mask")
     wanted, wanted_counts = EverythingGenerator(SamPredictor(small_export.sam), settings).run(image)
     found, counts = EverythingGenerator(predictor, settings).run(image)
     assert counts.points == wanted_counts.points and 4 <= counts.points < 16
