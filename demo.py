@@ -100,6 +100,9 @@ def main(argv=None):
     refuse_unused(vars(arguments), rest)
     if arguments.everything:
         return everything(arguments, config)
+    output = Path(arguments.output or Path("output", "demo", f"{Path(arguments.image).stem}_masks.png"))
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"--output ({output}) must end in .png")
     boxes, points, labels = parse_prompts(arguments.point, arguments.box)
     image = read_image(arguments.image, apply_orientation=True)
     checkpoint, predictor = open_network(arguments, config)
@@ -111,7 +114,6 @@ def main(argv=None):
         print(f"object {record['object'] + 1}, candidate {record['candidate'] + 1}{' (best)' * record['best']}: "
               f"predicted IoU {record['predicted_iou']:.3f}, area {record['area']} px, "
               f"box {x},{y},{x + width},{y + height}")
-    output = Path(arguments.output or Path("output", "demo", f"{Path(arguments.image).stem}_masks.png"))
     write_png(output, draw_candidates(image, masks, ious, arguments.all_masks, None if points is None else points[0],
                                       None if labels is None else labels[0], boxes))
     print(f"wrote {output}")

@@ -135,6 +135,7 @@ def test_all_masks_of_several_boxes(monkeypatch, capsys, tmp_path, checkpoint, p
     (["--everything", "--every", "3"], "--every goes with --video: it leaves out frames"),
     *((["--point", "3,4", *option.split()], f"{option.split()[0]} goes with --everything alone, not with prompts")
       for option in ("--every 3", "--hierarchical", "--full-grid", "--points-per-side 0", "--everything.fast=false")),
+    (["--point", "3,4", "--output", "out.jpg"], "--output (out.jpg) must end in .png"),
     (["--box", "9,2,3,4"], "box (9, 2, 3, 4) is inside out; give x0 < x1 and y0 < y1"),
     (["--box", "1,2,3,41"], "box (1, 2, 3, 41) reaches outside the image of 30 x 40 pixels; clip it"),
 ])
