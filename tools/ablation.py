@@ -44,7 +44,7 @@ from src.inference.mask_records import write_json  # noqa: E402
 NO_ROUNDS, NO_WEIGHTS = "--distill.max_rounds=0", "--distill.hard_mask_weighting=false"
 # (folder, name, options, the paper's COCO AP or None): table 3 is rows 1 to 4, table 4 the last four.
 ROWS = (
-    ("labels", "baseline: labels only", ["--model.teacher=none", NO_ROUNDS], 0.407),
+    ("labels", "baseline: labels only", ["--model.teacher=none", "--data.embedding_cache=", NO_ROUNDS], 0.407),
     ("distillation", "+ distillation losses", [NO_ROUNDS, NO_WEIGHTS], 0.414),
     ("hard_prompts", "+ hard prompt sampling (all three losses)", [NO_WEIGHTS], 0.419),
     ("hard_masks", "+ hard mask weighting (all three losses, weights)", [], 0.423),

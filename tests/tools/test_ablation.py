@@ -86,7 +86,8 @@ def test_runs_and_goes_on(tmp_path, monkeypatch, capsys):
     call = ["--output", str(out), "--rows", "labels", "hard_masks", "--config", "a.yaml", "--optim.learning_rate=0.5"]
     assert main([*call, "--seeds", "4"]) == 0
     run = out / "labels" / "seed_4"
-    shared = "--config a.yaml --optim.learning_rate=0.5 --model.teacher=none --distill.max_rounds=0 --runtime.seed=4"
+    shared = "--config a.yaml --optim.learning_rate=0.5 --model.teacher=none --data.embedding_cache= " \
+             "--distill.max_rounds=0 --runtime.seed=4"
     assert (tmp_path / "notes").read_text(encoding="utf-8").splitlines()[:2] == [
         f"train.py {shared} --train.output_dir={run}/train --resume auto",
         f"eval.py {shared} --eval.protocol=box --eval.checkpoint={run}/train/student.ckpt --eval.output_dir={run}/box"]
@@ -103,16 +104,23 @@ def test_runs_and_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_the_script(tmp_path):
-    for name in ("teacher.ckpt", "train.json", "val.json"):
+    for name in ("start.ckpt", "teacher.ckpt", "train.json", "val.json"):
         (tmp_path / name).write_text("", encoding="utf-8")
     script = ROOT / "scripts" / "run_ablation.sh"
     env = {**os.environ, "PYTHON": "echo"}
-    result = subprocess.run(["bash", str(script), "teacher.ckpt", "train.json", "val.json", "out", "--seeds", "1"],
-                            cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
-    assert result.stdout.split() == [
-        "tools/ablation.py", "--output", f"{tmp_path}/out", "--config", "configs/ablation_cpu.yaml",
-        f"--model.teacher_checkpoint={tmp_path}/teacher.ckpt", f"--data.paths=[{tmp_path}/train.json]",
-        f"--eval.annotations={tmp_path}/val.json", "--seeds", "1"]
+    given = ["start.ckpt", "teacher.ckpt", "train.json", "val.json", "out", "--seeds", "1", "--optim.learning_rate=0.5"]
+    result = subprocess.run(["bash", str(script), *given], cwd=tmp_path, env=env, capture_output=True, text=True,
+                            timeout=60)
+    shared = ["--config", "configs/ablation_cpu.yaml", f"--model.teacher_checkpoint={tmp_path}/teacher.ckpt",
+              f"--data.paths=[{tmp_path}/train.json]"]
+    stored, ablation = (line.split() for line in result.stdout.splitlines())
+    assert stored == ["tools/make_teacher_embeddings.py", *shared, f"--embeddings.output_dir={tmp_path}/out/embeddings",
+                      "--optim.learning_rate=0.5"]
+    assert ablation == [
+        "tools/ablation.py", "--output", f"{tmp_path}/out", *shared,
+        f"--model.student_checkpoint={tmp_path}/start.ckpt",
+        f"--data.embedding_cache={tmp_path}/out/embeddings", f"--eval.annotations={tmp_path}/val.json", "--seeds", "1",
+        "--optim.learning_rate=0.5"]
     result = subprocess.run(["bash", str(script), "none.ckpt"], cwd=tmp_path, env=env, capture_output=True, text=True,
                             timeout=60)
     assert result.returncode == 2 and result.stderr.startswith("run_ablation.sh: usage: bash scripts/run_ablation.sh")
