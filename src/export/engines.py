@@ -31,6 +31,7 @@ from src.inference.predictor import load_predictor
 from src.modeling.fold import fold_batch_norm
 from src.modeling.native_kernels import use_native_kernels
 from src.quantization.load import apply_scales, describe_scales
+from src.quantization.native_cells import use_native_cells
 
 ENGINES = ("mindspore", "openvino")
 CACHE = Path("output", "engine_cache")
@@ -77,6 +78,7 @@ def open_predictor(engine, path, variant=None, image_size=None, threads=0, cache
         fold_batch_norm(predictor.sam)
         if scales:  # with the operators of its MindIR: another rounding of a GELU would move codes at their borders
             predictor.engine = apply_scales(predictor.sam, scales, path)
+            use_native_cells(predictor.sam)
         else:
             use_native_kernels(predictor.sam)
         return predictor

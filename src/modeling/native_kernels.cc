@@ -14,25 +14,21 @@
 // ============================================================================
 // Kernels for MindSpore's ops.Custom ("aot") on a CPU, each in one pass over memory: exact GELU, layer normalisation,
 // softmax and their derivatives, and the derivative of a bias. Compiled and used by src/modeling/native_kernels.py.
-// MindSpore passes inputs, then outputs; a result other than 0 is an error. No exception leaves a kernel or a thread: it
-// would end the process.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <thread>
 #include <vector>
+
+#include "native_kernels.h"
 
 namespace {
 
-constexpr std::int64_t kLeastPerThread = 1 << 17;  // values; below, starting a thread costs more than it saves
+using namespace tinysam;
+
 constexpr float kLargest = 87.0f;                  // exp(87) is finite, and 1 / exp(87) is a normal number
 constexpr int kLanes = 16;                         // partial sums, which compilers turn into vectors
 constexpr std::int64_t kRowsTogether = 64;         // of which float32 sums are taken before they are added in float64
-constexpr std::int64_t kInCache = 4096;            // values that are worked on several times in a row
-constexpr int kWrongArguments = 1, kFailed = 2;    // results of a kernel
 
 // exp(x) for |x| <= kLargest, to 2 ulp: 2^k times a polynomial on [-ln(2)/2, ln(2)/2] (the remainder's Taylor series,
 // with the coefficients that even out its error). Without branches, so that compilers vectorise it.
@@ -74,48 +70,6 @@ inline float Derivative(float x) {
   const float half = 0.5f * x * x;
   const float density = 0.398942280f * Exp(half > kLargest ? -kLargest : -half);
   return Phi(x) + (half > kLargest ? 0.0f : x * density);
-}
-
-// How many parts `rows` of `width` values are worth, at most TINYSAM_KERNEL_THREADS.
-std::int64_t CountParts(std::int64_t rows, std::int64_t width) {
-  const char *wanted = std::getenv("TINYSAM_KERNEL_THREADS");
-  const std::int64_t limit = wanted == nullptr ? 1 : std::atoi(wanted);
-  return std::max<std::int64_t>(1, std::min({limit, rows, rows * width / kLeastPerThread}));
-}
-
-// run(begin, end, part) over [0, rows), each part in a thread of its own, or in this one where no more can be had.
-// -> 0, or kFailed where a part was not finished.
-template <typename Run>
-int InParts(std::int64_t rows, std::int64_t parts, const Run &run) {
-  std::atomic<int> result{0};
-  const auto attempt = [rows, parts, &run, &result](std::int64_t part) {
-    try {
-      run(rows * part / parts, rows * (part + 1) / parts, part);
-    } catch (...) {
-      result = kFailed;
-    }
-  };
-  std::vector<std::thread> threads;
-  std::int64_t next = 1;
-  try {
-    threads.reserve(parts);
-    for (; next < parts; ++next) threads.emplace_back(attempt, next);
-  } catch (...) {  // part `next` has no thread, nor have those after it
-  }
-  attempt(0);
-  for (; next < parts; ++next) attempt(next);
-  for (auto &thread : threads) thread.join();
-  return result;
-}
-
-std::int64_t CountOf(int dimensions, const std::int64_t *shape) {
-  std::int64_t count = 1;
-  for (int i = 0; i < dimensions; ++i) count *= shape[i];
-  return count;
-}
-
-bool AllFloat32(int count, const char **types) {
-  return std::all_of(types, types + count, [](const char *type) { return std::strcmp(type, "float32") == 0; });
 }
 
 template <typename Term>

@@ -18,7 +18,8 @@ There, GELU is sixteen operators that each read and write all, LayerNorm takes s
 softmax's derivative, which is put together of products and differences with broadcasting, and a bias's. The kernels,
 src/modeling/native_kernels.cc, are compiled once for the machine they are used on, with the C++ compiler found there,
 and kept in the user's cache folder. Where that does not work the network stays as it is: same function, more time.
-Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS.
+Networks that are exported keep the operators. `src/runtime.py` switches this on: TINYSAM_KERNEL_THREADS. Kernels of
+quantized products are in the same library (native_codes.cc); src/quantization/native_cells.py puts them in place.
 """
 import ctypes
 import functools
@@ -41,6 +42,7 @@ from src.modeling.replace import put_cell
 
 LOG = logging.getLogger("tinysam")
 SOURCE = Path(__file__).resolve().parent / "native_kernels.cc"
+CODES, HEADER = SOURCE.with_name("native_codes.cc"), SOURCE.with_name("native_kernels.h")
 # Without traps the compiler may compute both sides of a condition, and so vectorises it: 7 times GELU's speed.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-trapping-math", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 THREADS = "TINYSAM_KERNEL_THREADS"  # of a kernel; 0 or not set: the operators
@@ -55,8 +57,8 @@ class NativeGELU(nn.Cell):
 
     def __init__(self, library):
         super().__init__()
-        self.forward = _kernel(library, "TinysamGelu", _like_first)
-        self.backward = _kernel(library, "TinysamGeluGradient", _like_first)
+        self.forward = kernel(library, "TinysamGelu", like_first)
+        self.backward = kernel(library, "TinysamGeluGradient", like_first)
 
     def construct(self, x):
         return self.forward(x)
@@ -92,8 +94,8 @@ class NativeSoftmax(nn.Cell):
 
     def __init__(self, library):
         super().__init__()
-        self.forward = _kernel(library, "TinysamSoftmax", _like_first)
-        self.backward = _kernel(library, "TinysamSoftmaxGradient", _like_first)
+        self.forward = kernel(library, "TinysamSoftmax", like_first)
+        self.backward = kernel(library, "TinysamSoftmaxGradient", like_first)
 
     def construct(self, x):
         return self.forward(x)
@@ -112,7 +114,7 @@ class NativeBiasAdd(nn.Cell):
     def __init__(self, library):
         super().__init__()
         self.add = ops.BiasAdd()
-        self.column_sums = _kernel(library, "TinysamColumnSums", _like_a_row)
+        self.column_sums = kernel(library, "TinysamColumnSums", _like_a_row)
 
     def construct(self, x, bias):
         return self.add(x, bias)
@@ -127,8 +129,8 @@ class _Normalise(nn.Cell):
     def __init__(self, library, epsilon):
         super().__init__()
         self.epsilon = Tensor(np.array([epsilon], np.float32))
-        self.forward = _kernel(library, "TinysamLayerNorm", _like_first)
-        self.backward = _kernel(library, "TinysamLayerNormGradient", _like_input_gamma_beta)
+        self.forward = kernel(library, "TinysamLayerNorm", like_first)
+        self.backward = kernel(library, "TinysamLayerNormGradient", _like_input_gamma_beta)
 
     def construct(self, x, gamma, beta):
         return self.forward(x, gamma, beta, self.epsilon)
@@ -137,7 +139,8 @@ class _Normalise(nn.Cell):
         return self.backward(x, gamma, self.epsilon, dout)
 
 
-def _like_first(x, *_):
+def like_first(x, *_):
+    """Of a kernel with one output, of the shape and type of its first input."""
     return x
 
 
@@ -151,7 +154,8 @@ def _like_input_gamma_beta(x, gamma, *_):
 
 
 @functools.cache
-def _kernel(library, name, like):
+def kernel(library, name, like):
+    """A kernel of a library as an operator; `like` gives its outputs' shapes, and types, from its inputs'."""
     return ops.Custom(f"{library}:{name}", out_shape=like, out_dtype=like, func_type="aot")
 
 
@@ -163,9 +167,7 @@ def use_native_kernels(network):
     Returns:
         The network.
     """
-    if os.environ.get(THREADS, "0") == "0":
-        return network
-    library = build_library()
+    library = wanted_library()
     if library is None:
         return network
     for _, cell in list(network.cells_and_names()):
@@ -182,6 +184,11 @@ def use_native_kernels(network):
     return network
 
 
+def wanted_library():
+    """Path (str) of the compiled kernels, or None where TINYSAM_KERNEL_THREADS is 0 or they cannot be had."""
+    return build_library() if os.environ.get(THREADS, "0") != "0" else None
+
+
 @functools.cache
 def build_library(compiler="", folder=""):
     """Path (str) of the compiled kernels, or None where they cannot be made, loaded or used, which is logged.
@@ -195,7 +202,7 @@ def build_library(compiler="", folder=""):
             raise OSError(f"MindSpore takes them on Linux only, not on {platform.system()}")
         library = _build(shlex.split(compiler or os.environ.get("CXX") or "c++"), Path(folder or os.path.join(
             os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinysam")))
-        _kernel(library, "TinysamGelu", _like_first)  # may refuse the folder: MS_CUSTOM_AOT_WHITE_LIST
+        kernel(library, "TinysamGelu", like_first)  # may refuse the folder: MS_CUSTOM_AOT_WHITE_LIST
         return library
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         LOG.info("GELU, LayerNorm and softmax stay MindSpore's: the native kernels cannot be built or loaded (%s)",
@@ -208,7 +215,8 @@ def _build(compiler, folder):
     ValueError, subprocess.SubprocessError."""
     if not folder.is_absolute() or ":" in str(folder):
         raise ValueError(f"the cache folder {folder} is not an absolute path without ':'; set XDG_CACHE_HOME")
-    key = hashlib.sha256(repr((SOURCE.read_bytes(), FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
+    texts = [path.read_bytes() for path in (SOURCE, CODES, HEADER)]
+    key = hashlib.sha256(repr((texts, FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
     library = folder / f"kernels_{key}.so"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_own(folder)
@@ -221,7 +229,8 @@ def _build(compiler, folder):
             pass  # damaged, or a shared home and another C library: made anew
     with tempfile.TemporaryDirectory(dir=folder) as part:
         made = Path(part, "kernels.so")
-        subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120)
+        subprocess.run([*compiler, *FLAGS, str(SOURCE), str(CODES), "-o", str(made)], check=True,
+                       capture_output=True, timeout=120)
         made.chmod(0o700)
         os.replace(made, library)  # whole or not at all, whoever else is at it
     ctypes.CDLL(str(library))

@@ -68,6 +68,21 @@ class Codes(nn.Cell):
         return self.pow(self.two, self.zero - exponents) * kept
 
 
+class WeightedSum(nn.Cell):
+    """Integer sums of each range -> sum over the ranges of sums * factors, and the bias."""
+
+    def __init__(self, factors):
+        super().__init__()
+        self.factors = factors
+
+    def construct(self, sums, bias):
+        total = None
+        for index, part in enumerate(sums):
+            part = part * self.factors[index]
+            total = part if total is None else total + part
+        return total + bias
+
+
 class _WeightedProduct(nn.Cell):
     """What linear and conv share: codes of the weight as a parameter, a factor per channel and range, the bias."""
 
@@ -77,19 +92,18 @@ class _WeightedProduct(nn.Cell):
         self.codes = Codes(quantizer)
         self.weight_codes = Parameter(Tensor(layer.weight_codes.astype(np.float32)), requires_grad=False,
                                       name=f"{layer.name}.weight_codes")
-        self.factors = [Tensor((np.float32(r.scale) * layer.weight_scales).reshape(channel_shape))
-                        for r in quantizer.ranges]
+        self.weighted_sum = WeightedSum([Tensor((np.float32(r.scale) * layer.weight_scales).reshape(channel_shape))
+                                         for r in quantizer.ranges])
         bias = np.zeros(len(layer.weight_scales), np.float32) if layer.bias is None else layer.bias
         self.bias = Parameter(Tensor(bias.reshape(channel_shape)), requires_grad=False, name=f"{layer.name}.bias")
         self.half = halves(layer, groups)
 
-    def weighted_sum(self, x):
-        """Sum over the ranges of product * factor, and the bias."""
-        total = None
-        for index, codes in enumerate(self.codes(x)):
-            part = self.product(codes) * self.factors[index]
-            total = part if total is None else total + part
-        return total + self.bias
+    def rescaled(self, x):
+        """Output of the product for an input in the layout that `product` takes."""
+        sums = ()
+        for codes in self.codes(x):
+            sums += (self.product(codes),)
+        return self.weighted_sum(sums, self.bias)
 
 
 class QuantizedLinear(_WeightedProduct):
@@ -100,7 +114,7 @@ class QuantizedLinear(_WeightedProduct):
         self.matmul = ops.MatMul(transpose_b=True)
 
     def construct(self, x):
-        return self.weighted_sum(x.reshape((-1, x.shape[-1]))).reshape(x.shape[:-1] + (-1,))
+        return self.rescaled(x.reshape((-1, x.shape[-1]))).reshape(x.shape[:-1] + (-1,))
 
     def product(self, codes):
         if not self.half:
@@ -118,7 +132,7 @@ class QuantizedConv2d(_WeightedProduct):
         self.conv2d = conv2d
 
     def construct(self, x):
-        return self.weighted_sum(x)
+        return self.rescaled(x)
 
     def product(self, codes):
         if not self.half:

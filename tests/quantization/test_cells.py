@@ -140,15 +140,21 @@ def test_log2_cell_is_near_its_simulation(pynative):
     np.testing.assert_allclose(got, log2.dequantized(a) @ SIGNED.dequantized(b), rtol=1e-5, atol=1e-6)
 
 
-class Chain(nn.Cell):
-    """A convolution, a linear layer and a product of activations, all quantized."""
+def chain_layers():
+    """Layers of a Chain."""
+    return (layer("conv", (8, 4, 3, 3), OFFSET, "conv"), layer("linear", (8, 8), TWIN_GELU, "linear"),
+            LayerScales("mix", "matmul", 0, 8, (TWIN_SOFTMAX, SIGNED), 36))
 
-    def __init__(self):
+
+class Chain(nn.Cell):
+    """A convolution, a linear layer and a product of activations, all quantized: [1, 4, 6, 6] -> [1, 36, 8]."""
+
+    def __init__(self, layers):
         super().__init__()
         conv = nn.Conv2d(4, 8, 3, pad_mode="pad", padding=1)
-        self.conv = QuantizedConv2d(layer("conv", (8, 4, 3, 3), OFFSET, "conv"), conv.conv2d)
-        self.linear = QuantizedLinear(layer("linear", (8, 8), TWIN_GELU, "linear"))
-        self.mix = QuantizedMatMul(LayerScales("mix", "matmul", 0, 8, (TWIN_SOFTMAX, SIGNED), 36), ops.BatchMatMul())
+        self.conv = QuantizedConv2d(layers[0], conv.conv2d)
+        self.linear = QuantizedLinear(layers[1])
+        self.mix = QuantizedMatMul(layers[2], ops.BatchMatMul())
         self.softmax = ops.Softmax(-1)
 
     def construct(self, x):
@@ -157,7 +163,7 @@ class Chain(nn.Cell):
 
 
 def test_graph_and_reloaded_mindir_equal_pynative(tmp_path):
-    chain = Chain().set_train(False)
+    chain = Chain(chain_layers()).set_train(False)
     x = ms.Tensor(RNG.standard_normal((1, 4, 6, 6)).astype(np.float32))
     ms.set_context(mode=ms.PYNATIVE_MODE)
     eager = chain(x).asnumpy()
