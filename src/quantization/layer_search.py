@@ -107,11 +107,15 @@ class LayerSearch:
         return gelu
 
     def _importance(self, product):
-        """Squared gradients of all pictures over their mean, and the floor; None without gradients."""
+        """Squared gradients of all pictures over their mean, and the floor; None without gradients. ValueError unless
+        they are finite: every candidate would be as good as any other."""
         if not self._gradients:
             return None
         axis = 0 if product.kind == "matmul" else 1
         gradients = np.concatenate([stored[product.name] for stored in self._gradients], axis)
+        if not np.isfinite(gradients).all():
+            raise ValueError(f"{product.name} has gradients that are not finite; look at the checkpoint and at the "
+                             "pictures, or quantize with --quantize.metric=mse, which needs none")
         largest = np.abs(gradients).max()
         if largest == 0:
             return None
