@@ -18,6 +18,7 @@ Every image passes twice, once for samples of all inputs and once for gradients 
 product is searched by itself. Each of these steps is saved, so a killed calibration continues.
 """
 import dataclasses
+import hashlib
 import json
 import shutil
 from typing import NamedTuple
@@ -61,6 +62,10 @@ def check_examples(examples):
     if any(flat):
         raise ValueError(f"{sum(flat)} of {count} calibration pictures are of a single colour, the first is number "
                          f"{flat.index(True) + 1}; give photographs like those the network will see")
+    distinct = len({hashlib.sha256(example.image.tobytes()).digest() for example in examples})
+    if distinct < FEWEST_IMAGES:
+        raise ValueError(f"{count} calibration pictures, but only {distinct} distinct; give at least {FEWEST_IMAGES} "
+                         "that differ, the paper takes 8: scales of one picture fit no other")
     if not any(example.valid.any() for example in examples):
         raise ValueError(f"none of the {count} calibration pictures has a mask to prompt with")
 

@@ -49,6 +49,8 @@ def test_proposal_takes_the_largest_until_half_is_reached():
     (lambda e: [e[0]._replace(image=np.where(np.arange(64) > 40, 0, -2.1).astype(np.float32)
                               * np.ones((1, 3, 64, 64), np.float32))] * 2, "2 of 2 calibration pictures are"),
     (lambda e: [e[0], e[1]._replace(image=e[1].image * np.nan)], "picture 2 of 2 holds a value that is not finite"),
+    (lambda e: [e[0], e[1]._replace(image=e[0].image.copy()), e[0]],
+     "3 calibration pictures, but only 1 distinct; give at least 2 that differ, the paper takes 8"),
     (lambda e: [x._replace(valid=0 * x.valid) for x in e], "none of the 2 calibration pictures has a mask to prompt"),
 ])
 def test_pictures_that_scales_cannot_be_learned_from(change, message):
@@ -104,6 +106,19 @@ def test_the_decoder_s_attention_is_quantized_as_asked(tmp_path, pynative, prese
 
 
 RUNTIME = ("--runtime.device=cpu", "--runtime.mode=pynative")
+
+
+def test_one_readable_picture_of_several_is_one(monkeypatch, capsys, tmp_path):
+    """The loader puts a usable picture in the place of each broken one, and what is seen twice teaches nothing new."""
+    save_network(tmp_path / "nano.ckpt", build_sam("nano", image_size=64, seed=1))
+    write_coco(tmp_path / "set", 3, 64, 3)
+    for number in (1, 3):
+        (tmp_path / "set" / "images" / f"00000{number}.png").write_bytes(b"broken")
+    code, _, err = run(monkeypatch, capsys, "quantize.py", f"--quantize.checkpoint={tmp_path / 'nano.ckpt'}",
+                       "--data.format=coco", f"--data.paths=[{tmp_path / 'set' / 'instances.json'}]",
+                       f"--quantize.output_dir={tmp_path / 'out'}", *RUNTIME)
+    assert code == 2 and not (tmp_path / "out" / "scales.json").exists()
+    assert err.splitlines()[-1].startswith("quantize.py: 1 calibration picture; give at least 2, the paper takes 8")
 
 
 def test_scripts_from_a_checkpoint_to_scores_and_a_drawing(monkeypatch, capsys, tmp_path):
