@@ -26,6 +26,7 @@ from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.manifest import MANIFEST, describe_export, named_files
 from src.export.onnx_graph import OnnxBuilder, convert_mindir, require_onnx, write_onnx
 from src.export.qdq import QdqBuilder, check_integer
+from src.quantization.calibrate import check_pictures
 from src.quantization.cells import quantize_network
 from src.quantization.npu_cells import check_npu, use_npu_cells
 from src.quantization.scales_file import read_scales
@@ -120,10 +121,11 @@ def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=
         Path of the manifest.
 
     Raises:
-        ValueError: as `check_export`, or weights that do not go into one file. OSError: the folder cannot be written;
-        what was there before still is.
+        ValueError: as `check_export`, pictures that nothing can be calibrated with, or weights that do not go into one
+        file. OSError: the folder cannot be written; what was there before still is.
     """
     check_export(settings, folder, device)
+    check_pictures(pictures)
     folder = Path(folder).resolve()
     quantization = read_scales(settings.scales) if settings.scales else None
     shapes = parse_decoders(settings.decoders)

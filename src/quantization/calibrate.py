@@ -48,20 +48,26 @@ class Example(NamedTuple):
     valid: np.ndarray
 
 
+def check_pictures(pictures):
+    """Raises ValueError for a picture [1, 3, S, S] that nothing can be calibrated with."""
+    count = len(pictures)
+    for index, picture in enumerate(pictures):
+        if not np.isfinite(picture).all():
+            raise ValueError(f"calibration picture {index + 1} of {count} holds a value that is not finite")
+    # Padding is 0, and a picture of one colour has one more value per channel.
+    flat = [all(len(np.unique(channel[channel != 0])) <= 1 for channel in picture[0]) for picture in pictures]
+    if any(flat):
+        raise ValueError(f"{sum(flat)} of {count} calibration pictures are of a single colour, the first is number "
+                         f"{flat.index(True) + 1}; give photographs like those the network will see")
+
+
 def check_examples(examples):
     """Raises ValueError for calibration pictures that scales cannot be learned from."""
     count = len(examples)
     if count < FEWEST_IMAGES:
         raise ValueError(f"{count} calibration picture{'s' * (count != 1)}; give at least {FEWEST_IMAGES}, the paper "
                          "takes 8: scales of one picture fit no other")
-    for index, example in enumerate(examples):
-        if not np.isfinite(example.image).all():
-            raise ValueError(f"calibration picture {index + 1} of {count} holds a value that is not finite")
-    # Padding is 0, and a picture of one colour has one more value per channel.
-    flat = [all(len(np.unique(channel[channel != 0])) <= 1 for channel in example.image[0]) for example in examples]
-    if any(flat):
-        raise ValueError(f"{sum(flat)} of {count} calibration pictures are of a single colour, the first is number "
-                         f"{flat.index(True) + 1}; give photographs like those the network will see")
+    check_pictures([example.image for example in examples])
     distinct = len({hashlib.sha256(example.image.tobytes()).digest() for example in examples})
     if distinct < FEWEST_IMAGES:
         raise ValueError(f"{count} calibration pictures, but only {distinct} distinct; give at least {FEWEST_IMAGES} "

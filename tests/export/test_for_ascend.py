@@ -210,6 +210,11 @@ def test_an_export_for_ascend(tmp_path, pynative):
     wanted = network.image_encoder(Tensor(picture)).asnumpy()
     assert np.array_equal(reloaded(Tensor(picture)).asnumpy(), wanted) and np.abs(wanted).max() > 0.1
 
+    parser = configparser.ConfigParser()
+    parser.read(out / "image_encoder.lite.cfg")
+    kind, _, folder = parser["data_preprocess_param"]["calibrate_path"].partition(":")
+    assert (kind, folder) == ("images", "calibration")
+    assert parser.getint("data_preprocess_param", "calibrate_size") == len(list((out / folder).iterdir())) == 2
     read = np.fromfile(out / "calibration" / "0001.bin", "<f4").reshape(picture.shape)
     assert np.array_equal(read, 2 * picture)
     graph = onnx.load(str(out / "image_encoder.amct.onnx")).graph
@@ -229,6 +234,12 @@ def test_an_export_for_ascend(tmp_path, pynative):
     assert nodes.count("Dequant") == kinds.count("conv")
     assert nodes.count("QuantBatchMatmul") == kinds.count("linear") + kinds.count("matmul")
 
+    before = (out / "manifest.json").read_bytes()
+    for pictures, message in (([picture, np.full_like(picture, -2.1)], "1 of 2 calibration pictures are of a single"),
+                              ([picture * np.nan], "calibration picture 1 of 1 holds a value that is not finite")):
+        with pytest.raises(ValueError, match=message):
+            export_model(small_sam(), out, settings, {"name": "small.ckpt", "sha256": SHA}, {}, pictures=pictures)
+    assert (out / "manifest.json").read_bytes() == before
     with pytest.raises(ValueError, match="was made from the checkpoint with SHA-256 5a5a"):
         export_model(small_sam(), out, settings, {"name": "other.ckpt", "sha256": "0" * 64}, {})
     six = dataclasses.replace(quantization, layers=tuple(
