@@ -99,6 +99,9 @@ def _check_quantized(settings):
         check_integer(quantization, settings.scales)
     if set(settings.formats) & {"lite", "npu"}:
         check_integer(quantization, settings.scales, zero_points=False)
+    if "amct" in settings.formats and not any(layer.kind == "conv" for layer in quantization.layers):
+        raise ValueError(f"export.formats: amct takes the scales of convolutions alone, and {settings.scales} leaves "
+                         "all of them in float: leave amct out, or quantize with --quantize.convolutions=true")
     if "npu" in settings.formats:
         for layer in quantization.layers:
             check_npu(layer)

@@ -187,6 +187,19 @@ def same_scales_in_npu(graphs, quantization):
         np.testing.assert_array_equal(factors.ravel(), scale * layer.weight_scales)
 
 
+def test_amct_without_quantized_convolutions_is_refused(tmp_path):
+    """`convolutions: false`: the record would be empty, and nothing in the graph quantized."""
+    quantization = quantization_of_small_sam()
+    linear = dataclasses.replace(quantization, layers=tuple(x for x in quantization.layers if x.kind != "conv"))
+    path = write_scales(tmp_path / "scales.json", linear)[0]
+    check_export(ExportSettings(("mindir", "lite"), ("1x3",), scales=str(path)), tmp_path / "out", "CPU")
+    with pytest.raises(ValueError) as caught:
+        check_export(ExportSettings(("lite", "amct"), ("1x3",), scales=str(path)), tmp_path / "out", "CPU")
+    assert str(caught.value) == (
+        f"export.formats: amct takes the scales of convolutions alone, and {path} leaves all of them in float: leave "
+        "amct out, or quantize with --quantize.convolutions=true")
+
+
 def test_an_export_for_ascend(tmp_path, pynative):
     """All formats of one network: the MindIR is the quantized network bit for bit, AMCT's convolutions are named in its
     graph, the pictures are there, and a second export may replace the first."""
