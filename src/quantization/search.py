@@ -75,7 +75,7 @@ def activation_candidates(style, bits, low, high, grid):
         elif style == "unsigned":
             quantizers.append(Quantizer("uniform", bits, (CodeRange(_float32(share * largest / levels), 0, levels),)))
         elif style == "offset":
-            scale = _float32(share * (high - min(low, 0.0)) / levels)
+            scale = _float32(share * ((high - min(low, 0.0)) or 1.0) / levels)
             zero = int(np.clip(np.rint(-min(low, 0.0) / scale), 0, levels))
             quantizers.append(Quantizer("uniform", bits, (CodeRange(scale, -zero, levels - zero),)))
         elif style == "twin_gelu":

@@ -49,6 +49,8 @@ def test_candidates_of_each_style_reach_what_they_must():
     assert unsigned.ranges[0] == pytest.approx((0.2, 0, 15))
     offset, = activation_candidates("offset", 4, -0.25, 3.5, Grid(1, 1, 1))  # 3.75 / 15 = 0.25, so zero is code 1
     assert offset.ranges[0] == (0.25, -1, 14)
+    silent = activation_candidates("offset", 8, 0.0, 0.0, Grid())  # never anything but 0: as if it had been up to 1
+    assert silent == activation_candidates("offset", 8, 0.0, 1.0, Grid()) and len(silent) == 100
     gelu, = activation_candidates("twin_gelu", 4, -0.17, 3.5, Grid(1, 1, 1))
     assert gelu.ranges[0].scale * -8 == pytest.approx(GELU_MINIMUM) and gelu.ranges[1] == pytest.approx((0.5, 0, 7))
     soft = activation_candidates("twin_softmax", 4, 0, 1, Grid())
