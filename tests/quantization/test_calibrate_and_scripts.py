@@ -65,11 +65,22 @@ def test_pictures_that_scales_cannot_be_learned_from(change, message):
     ({"activation_bits": 9}, "quantize.activation_bits is 9; it must be an integer from 2 to 8"),
     ({"wide_bits": 16}, "quantize.wide_bits is 16; it must be an integer from 2 to 8"),
     ({"wider": ("a",)}, "quantize.wide_bits is 8; with 8 bits elsewhere it must be more, 32 for float"),
+    ({"wider": ("a",), "weight_bits": 4, "wide_bits": 6},
+     "quantize.wide_bits is 6; with W4A8 elsewhere it must be at least 8, 32 for float"),
+    ({"wider": ("a",), "weight_bits": 6, "activation_bits": 4, "wide_bits": 4},
+     "quantize.wide_bits is 4; with W6A4 elsewhere it must be at least 6, 32 for float"),
     ({"preset": "other"}, "quantize.preset is 'other'; it must be one of paper, ascend"),
 ])
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         QuantizeSettings(**settings)
+
+
+@pytest.mark.parametrize("weight_bits, activation_bits, wide_bits", [(4, 8, 8), (8, 4, 8), (6, 6, 7), (8, 8, 32)])
+def test_wider_is_more_of_one_width_and_less_of_none(weight_bits, activation_bits, wide_bits):
+    settings = QuantizeSettings(weight_bits=weight_bits, activation_bits=activation_bits, wider=("a",),
+                                wide_bits=wide_bits)
+    assert (settings.bits("a.b"), settings.bits("b")) == ((wide_bits,) * 2, (weight_bits, activation_bits))
 
 
 def test_sensitivity_of_layers_that_depend_on_each_other_is_refused(monkeypatch, capsys):
