@@ -17,7 +17,7 @@
 The distance of a quantized product to the float one is the sum of (gradient * difference)^2; without gradients, of
 difference^2. Scales of the two operands are searched in turn over a grid of shares of the largest value, all channels
 of a weight in one pass, from the best of one with the other left float until a round changes nothing. The grid is
-walked in two steps, every fourth candidate and then all around the best, a third of the work.
+walked in two steps, every fourth candidate and the last, then up to three on either side of the best: a third of 100.
 """
 from typing import NamedTuple
 

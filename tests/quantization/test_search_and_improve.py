@@ -20,6 +20,8 @@ from src.quantization import improve
 from src.quantization.exact import check_exact
 from src.quantization.search import (
     Grid,
+    _coarse,
+    _fine,
     activation_candidates,
     distance,
     exact_candidates,
@@ -42,6 +44,14 @@ def test_candidates_of_the_paper():
     assert [q.ranges[0].scale for q in quantizers] == pytest.approx([0.0025, 0.15125, 0.3])
     assert all(q.ranges[0][1:] == (-8, 7) for q in quantizers)
     assert len(activation_candidates("signed", 8, -1, 1, Grid())) == 100
+
+
+def test_of_100_candidates_a_third_is_tried():
+    """0, 4, .. 96 and 99 are 26; the best, 40, has three neighbours on either side; at an end there are three."""
+    coarse = list(_coarse(100, None))
+    assert coarse == [*range(0, 100, 4), 99]
+    for best, around in ((40, [37, 38, 39, 41, 42, 43]), (0, [1, 2, 3])):
+        assert _fine(100, {index: abs(index - best) for index in coarse}) == around
 
 
 def test_candidates_of_each_style_reach_what_they_must():
