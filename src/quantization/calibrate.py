@@ -15,7 +15,8 @@
 """Post-training quantization of a `Sam` (arXiv 2312.13789, section 3.3): fold, observe, search, freeze.
 
 Every image passes twice, once for samples of all inputs and once for gradients at the quantized point; then each
-product is searched by itself. Each of these steps is saved, so a killed calibration continues.
+product is searched by itself. Each of these steps is saved, so a killed calibration continues, unless the code or
+MindSpore changed meanwhile.
 """
 import dataclasses
 import hashlib
@@ -23,8 +24,10 @@ import json
 import shutil
 from typing import NamedTuple
 
+import mindspore as ms
 import numpy as np
 
+from src.checkpoint.file_hash import sources_sha256
 from src.modeling.sam import PromptDecoder
 from src.modeling.tiny_vit import TinyViT
 from src.quantization.fold import fold_network
@@ -112,8 +115,10 @@ class Calibration:
             ValueError: pictures that scales cannot be learned from, or values that are not finite on the way.
         """
         check_examples(examples)
-        work = WorkFolder(self.folder, {"settings": dataclasses.asdict(self.settings), "sha256": self.checkpoint_sha256,
-                                        "size": self.sam.image_size, "pictures": [_digest(e) for e in examples]})
+        work = WorkFolder(self.folder, {
+            "settings": dataclasses.asdict(self.settings), "sha256": self.checkpoint_sha256,
+            "size": self.sam.image_size, "pictures": [_digest(e) for e in examples], "mindspore": ms.__version__,
+            "sources": sources_sha256("modeling", "quantization")})
         macs = self._count_macs()
         self._observe(work, examples)
         search = LayerSearch(self.observer, self.settings, work, len(examples))

@@ -15,6 +15,7 @@
 """A calibration from the pictures to a quantized network: resumed after a kill, with wider layers, with a proposal."""
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from src.checkpoint import file_hash
 from src.config import load_config
 from src.modeling.sam import PromptDecoder
 from src.quantization.calibrate import Calibration
@@ -86,6 +88,33 @@ def test_a_killed_calibration_gives_the_same_file(eight, tmp_path, pynative):
     resumed = calibration(tmp_path, lambda *step: seen.append(step)).run(small_examples())
     assert (tmp_path / "layer_3.npz").stat().st_mtime_ns == before and seen[-1][0] == "search"
     assert same(resumed, eight[1])
+
+
+def test_steps_of_other_code_are_not_taken_over(tmp_path, monkeypatch, pynative):
+    """A module that changed, or another MindSpore: the samples are made again. The same code goes on."""
+    def die(stage, done, total):
+        raise Killed
+
+    def step_was_made():
+        with pytest.raises(Killed):
+            calibration(tmp_path / "steps", die).run(small_examples())
+        return (tmp_path / "steps" / "inputs_0.npz").stat().st_mtime_ns
+
+    first = step_was_made()
+    assert step_was_made() == first
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    monkeypatch.setattr(file_hash, "SOURCES", tmp_path / "src")
+    assert step_was_made() == first  # where the sources lie does not count
+    for room in ("modeling", "quantization"):
+        before = step_was_made()
+        with open(tmp_path / "src" / room / "windows.py", "a", encoding="utf-8") as file:
+            file.write("# changed\n")
+        assert step_was_made() > before
+    before = step_was_made()
+    (tmp_path / "src" / "data" / "coco.py").write_text("# another room")
+    assert step_was_made() == before
+    monkeypatch.setattr(ms, "__version__", "2.10.1")
+    assert step_was_made() > before
 
 
 def test_every_product_is_listed_and_8_bits_are_near_the_float_network(eight, tmp_path, pynative):
