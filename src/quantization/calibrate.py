@@ -132,7 +132,8 @@ class Calibration:
             tuple(dataclasses.replace(layer, macs=macs[layer.name]) for layer in layers), self.kept,
             {name: macs.get(name, 0) for name in self.kept},
             tuple(p.name for p in self.products if self.settings.is_wider(p.name)), search.parameters,
-            {**dataclasses.asdict(self.settings), "pictures": len(examples)},
+            {**dataclasses.asdict(self.settings), "pictures": len(examples), "attentions": search.attentions,
+             "flipped_attentions": search.flipped},
             sum(parameter.nbytes for parameter in self.sam.get_parameters()))
 
     def remove_steps(self):

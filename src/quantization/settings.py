@@ -61,6 +61,11 @@ class QuantizeSettings:
             raise ValueError(f"quantize.wide_bits is {self.wide_bits}; with {elsewhere} elsewhere it must be {least}, "
                              f"{FLOAT_BITS} for float")
 
+        if self.sign_trick and not self.quantizes_decoder_attention():
+            why = "quantize.decoder_attention" if self.decoder_attention == "float" else f"preset {self.preset}"
+            raise ValueError(f"quantize.sign_trick flips keys of the decoder's attention, which is float by {why}; add "
+                             "--quantize.decoder_attention=quantized, or leave sign_trick out")
+
     def style(self, key):
         """`gelu` or `softmax`, the preset's own where the setting says so."""
         value = {"gelu": self.gelu, "softmax": self.softmax}[key]

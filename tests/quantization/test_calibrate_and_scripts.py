@@ -69,6 +69,10 @@ def test_pictures_that_scales_cannot_be_learned_from(change, message):
      "quantize.wide_bits is 6; with W4A8 elsewhere it must be at least 8, 32 for float"),
     ({"wider": ("a",), "weight_bits": 6, "activation_bits": 4, "wide_bits": 4},
      "quantize.wide_bits is 4; with W6A4 elsewhere it must be at least 6, 32 for float"),
+    ({"sign_trick": True, "preset": "ascend"},
+     "quantize.sign_trick flips keys of the decoder's attention, which is float by preset ascend; add "
+     "--quantize.decoder_attention=quantized, or leave sign_trick out"),
+    ({"sign_trick": True, "decoder_attention": "float"}, "which is float by quantize.decoder_attention; add"),
     ({"preset": "other"}, "quantize.preset is 'other'; it must be one of paper, ascend"),
 ])
 def test_settings_that_cannot_be(settings, message):
@@ -81,6 +85,11 @@ def test_wider_is_more_of_one_width_and_less_of_none(weight_bits, activation_bit
     settings = QuantizeSettings(weight_bits=weight_bits, activation_bits=activation_bits, wider=("a",),
                                 wide_bits=wide_bits)
     assert (settings.bits("a.b"), settings.bits("b")) == ((wide_bits,) * 2, (weight_bits, activation_bits))
+
+
+def test_the_sign_trick_goes_with_quantized_attention():
+    for options in ({}, {"preset": "ascend", "decoder_attention": "quantized"}):
+        assert QuantizeSettings(sign_trick=True, **options).quantizes_decoder_attention()
 
 
 def test_sensitivity_of_layers_that_depend_on_each_other_is_refused(monkeypatch, capsys):

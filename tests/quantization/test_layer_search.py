@@ -196,8 +196,10 @@ def test_the_sign_trick_flips_keys_of_two_modes_and_the_queries_with_them():
     (scale, low, high), (wide, *_) = layer.inputs[1].ranges[0], other.inputs[1].ranges[0]
     assert (low, high) == (0, 63) and scale < 0.75 * wide and layer.error < other.error
     assert flipping.parameters == {}
+    assert (flipping.attentions, flipping.flipped, plain.attentions, plain.flipped) == (1, 1, 0, 0)
     one_mode = attention(normal(1, 1, 4, 40))
     quiet = search_of(one_mode, sign_trick=True, **SIX)
+    assert (quiet.attentions, quiet.flipped) == (1, 0)
     assert quiet.layer(one_mode[2][0]) == search_of(one_mode, **SIX).layer(one_mode[2][0])
     assert same_weights(quiet.layer(one_mode[1][0]), search_of(one_mode, **SIX).layer(one_mode[1][0]))
 

@@ -179,6 +179,8 @@ def test_the_mixed_configuration_keeps_its_layers_wider(tmp_path, pynative):
                        softmax="unsigned", reparametrise=True, sign_trick=True, bias_correction=True, rounding="gptq")
     mixed = made.run(small_examples())
     bits = {layer.name: layer.activation_bits for layer in mixed.layers}
+    attentions = [layer for layer in mixed.layers if layer.name.startswith("mask_decoder") and "scores" in layer.name]
+    assert mixed.settings["attentions"] == len(attentions) == 7 and mixed.settings["flipped_attentions"] in range(8)
     assert set(mixed.wider) == {name for name, found in bits.items() if found == 8}
     assert bits["image_encoder.patch_embed.seq.0"] == bits["mask_decoder.mask_product"] == 8
     assert bits["image_encoder.layers.1.blocks.0.mlp.fc1"] == 6
