@@ -100,6 +100,21 @@ def test_lite_with_pictures(monkeypatch, capsys, tmp_path, files):
     assert not found[:, 48:].any()
 
 
+def test_lite_with_a_black_picture_ends_in_one_line(monkeypatch, capsys, tmp_path, files):
+    checkpoint, labels = files
+    scales, folder = tmp_path / "scales.json", tmp_path / "out"
+    write_scales(scales, quantization_of(build_sam("nano", image_size=64, seed=1), file_sha256(checkpoint)))
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "images" / "1.png")
+    (tmp_path / "labels.json").write_bytes(labels.read_bytes())
+    code, _, err = run(monkeypatch, capsys, "export.py", "--quantized", scales, f"--export.checkpoint={checkpoint}",
+                       f"--export.output_dir={folder}", "--export.formats=[lite]", "--export.decoders=[1x3]",
+                       "--data.format=coco", f"--data.paths=[{tmp_path / 'labels.json'}]", "--runtime.device=cpu")
+    assert code == 2 and not folder.exists()
+    assert err == ("export.py: 1 of 1 calibration pictures are of a single colour, the first is number 1; give "
+                   "photographs like those the network will see\n")
+
+
 def test_what_lite_calibrates_with(capsys):
     """Without paths there are no pictures, which a line says where they would have been; synthetic sets need none."""
     def read(file_format, *options):

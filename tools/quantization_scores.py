@@ -20,13 +20,16 @@
 Every row of ROWS is calibrated with `quantize.py` and scored with `eval.py` by each protocol; what is not in the row
 comes from the options, which go to both. Writes OUTPUT/ROW/, OUTPUT/scores.json and OUTPUT/scores.md after every row,
 with bytes, multiply-accumulates by the paper's rule (arXiv 2312.13789, table 1) and bit operations. Started again, it
-goes on where it was stopped, and other --protocols add their columns; finished rows are kept, so change OUTPUT with the
-settings. The mixed row keeps the layers of configs/quantize_mixed.yaml at 8 bits, or those that --mixed names.
+goes on where it was stopped, and other --protocols add their columns, with other options where they want them; finished
+rows are kept, so change OUTPUT with the settings. Under the tables stands what each command made; another checkpoint is
+refused. The mixed row keeps the layers of configs/quantize_mixed.yaml at 8 bits, or those that --mixed names.
 """
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
+from typing import NamedTuple, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 from src.checkpoint import write_atomically  # noqa: E402
+from src.checkpoint.file_hash import file_sha256  # noqa: E402
 from src.config import load_config  # noqa: E402
 from src.inference.mask_records import write_json  # noqa: E402
 from src.quantization.cost import float_cost, quantized_cost  # noqa: E402
@@ -75,38 +79,68 @@ SCORES = {  # protocol -> {title: score of its results.json}
 }
 
 
-def quantize_and_score(folder, checkpoint, options, changes, protocols):
-    """One row: {"scores": {title: value}, "cost": Cost as a dict, or None for float}."""
-    scales = []
+class Call(NamedTuple):
+    """One call of this tool: the command line, the checkpoint and its hash, and the options for the scripts."""
+
+    command: str
+    checkpoint: Path
+    sha256: str
+    options: Sequence[str]
+
+    def step(self, folder, name, script, options, result):
+        """Run a script for the step `name` of a row unless its result is there. Returns the command that made it, which
+        stands in NAME.command: a row that was killed is finished by another call; None where nobody noted it."""
+        note = folder / f"{name}.command"
+        if not result.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, ".command", lambda part: part.write_text(self.command, encoding="utf-8"))
+            run(script, [*self.options, *options], folder / f"{name}.log")
+        return note.read_text(encoding="utf-8") if note.exists() else None
+
+
+def quantize_and_score(folder, call, changes, protocols):
+    """One row: {"scores": {title: value}, "cost": Cost as a dict, or None for float, "commands": {step: command}}."""
+    scales, commands = [], {}
     if changes is not None:
         path = folder / "quantize" / "scales.json"
-        if not (folder / "quantize" / "cost.md").exists():  # the last file that quantize.py writes
-            run("quantize.py", [*options, *changes, f"--quantize.checkpoint={checkpoint}",
-                                f"--quantize.output_dir={path.parent}"], folder / "quantize.log")
+        commands["quantize"] = call.step(folder, "quantize", "quantize.py", [
+            *changes, f"--quantize.checkpoint={call.checkpoint}", f"--quantize.output_dir={path.parent}"],
+            folder / "quantize" / "cost.md")  # the last file that quantize.py writes
         scales = [f"--eval.scales={path}"]
     scores = {}
     for protocol in protocols:
         results = folder / protocol / "results.json"
-        if not results.exists():
-            run("eval.py", [*options, *scales, f"--eval.checkpoint={checkpoint}", f"--eval.protocol={protocol}",
-                            f"--eval.output_dir={folder / protocol}"], folder / f"{protocol}.log")
+        commands[protocol] = call.step(folder, protocol, "eval.py", [
+            *scales, f"--eval.checkpoint={call.checkpoint}", f"--eval.protocol={protocol}",
+            f"--eval.output_dir={folder / protocol}"], results)
         content = json.loads(results.read_bytes())
+        check_checkpoint(results, content.get("settings", {}).get("checkpoint_sha256"), call)
+        commands[protocol] = commands[protocol] or content.get("command")  # of eval.py itself
         scores.update({title: score(content) for title, score in SCORES[protocol].items()})
     cost = None
     if changes is not None:
         quantization = read_scales(path)
         cost = {"quantized": quantized_cost(quantization)._asdict(), "float": float_cost(quantization)._asdict()}
-    return {"scores": scores, "cost": cost}
+    return {"scores": scores, "cost": cost, "commands": {step: text for step, text in commands.items() if text}}
 
 
 def finished_rows(path):
-    """Rows of an earlier call, by name; none where there was none. ValueError where the file cannot be read."""
+    """(rows of an earlier call by name, SHA-256 of their checkpoint, or None in files of earlier versions); no rows
+    where there was no call. ValueError where the file cannot be read."""
     if not path.exists():
-        return {}
+        return {}, None
     try:
-        return json.loads(path.read_bytes())["rows"]
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(path.read_bytes())
+        return content["rows"], content.get("checkpoint_sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not what this tool writes; choose another --output") from None
+
+
+def check_checkpoint(path, recorded, call):
+    """ValueError where a file says that it is of another checkpoint than this call's."""
+    if recorded not in (None, call.sha256):
+        raise ValueError(f"{path} is of the checkpoint with SHA-256 {recorded[:12]}.., and {call.checkpoint} has "
+                         f"{call.sha256[:12]}..; choose another --output")
 
 
 def wider_layers(named):
@@ -131,9 +165,27 @@ def gains(rows, row, titles):
     return ", ".join(found) if set(found) != {"-"} else ""
 
 
-def markdown(rows, command):
+def command_lines(rows):
+    """Every command with the steps that it made and of which rows, and the steps whose command nobody noted."""
+    titles, names, made = {row: title for row, title, _ in ROWS}, {}, {}
+    for row, entry in rows.items():
+        scored = [protocol for protocol, of_protocol in SCORES.items() if set(of_protocol) & set(entry["scores"])]
+        for step in (["quantize"] if entry["cost"] else []) + scored:
+            names.setdefault(step, []).append(titles[row])
+            command = entry.get("commands", {}).get(step)
+            made.setdefault(command, {}).setdefault(step, []).append(titles[row])
+    lines = []
+    for command in sorted(made, key=lambda command: command is None):
+        what = [f"{step} of {'all rows' if found == names[step] else '; '.join(found)}"
+                for step, found in made[command].items()]
+        text = "command not recorded" if command is None else f"`{command}`"
+        lines += ["", f"{text}: {', '.join(what)}"]
+    return lines
+
+
+def markdown(rows):
     """The table as text: scores x 100, in brackets what is lost against float, behind them what an improvement gains;
-    and a table of the costs."""
+    a table of the costs, and the commands."""
     float_scores = rows["float"]["scores"] if "float" in rows else {}
     titles = [title for of_protocol in SCORES.values() for title in of_protocol
               if any(title in entry["scores"] for entry in rows.values())]
@@ -161,7 +213,7 @@ def markdown(rows, command):
                 seen.append(cost)
                 lines.append(f"| {name} | {cost['bytes'] / 2**20:.2f} | {cost['scaled_macs'] / 1e9:.2f} | "
                              f"{cost['bit_operations'] / 1e12:.2f} | {100 * cost['quantized_share']:.1f} % |")
-    return "\n".join([*lines, "", f"`{command}`", ""])
+    return "\n".join([*lines, *command_lines(rows), ""])
 
 
 def main(argv=None):
@@ -174,23 +226,24 @@ def main(argv=None):
     parser.add_argument("--mixed", nargs="+", metavar="NAME", help="layers or parts that the mixed row keeps at 8 "
                         "bits, or the cost.md with the proposal of a quantize.py")
     arguments, options = parser.parse_known_args(argv)
-    command = " ".join(["tools/quantization_scores.py", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(["tools/quantization_scores.py", *(sys.argv[1:] if argv is None else argv)])
     try:
-        rows = finished_rows(arguments.output / "scores.json")
+        rows, recorded = finished_rows(arguments.output / "scores.json")
         if not arguments.checkpoint.is_file():
             raise ValueError(f"--checkpoint {arguments.checkpoint} does not exist; name a file of weights")
+        call = Call(command, arguments.checkpoint, file_sha256(arguments.checkpoint), options)
+        check_checkpoint(arguments.output / "scores.json", recorded, call)
         wider = f"--quantize.wider=[{','.join(wider_layers(arguments.mixed))}]"
         bar = tqdm([row for row in ROWS if not arguments.rows or row[0] in arguments.rows], unit="row")
         for row, name, changes in bar:
             bar.set_postfix_str(name)
             changes = [*changes, wider] if row == "mixed_w6a6" else changes
-            entry = quantize_and_score(arguments.output / row, arguments.checkpoint, options, changes,
-                                       arguments.protocols)
-            earlier = rows.get(row, {"scores": {}})["scores"]  # of other protocols
-            rows[row] = {**entry, "scores": {**earlier, **entry["scores"]}}
+            entry = quantize_and_score(arguments.output / row, call, changes, arguments.protocols)
+            earlier = rows.get(row, {})  # of other protocols
+            rows[row] = {**entry, **{key: {**earlier.get(key, {}), **entry[key]} for key in ("scores", "commands")}}
             rows = {row: rows[row] for row, *_ in ROWS if row in rows}  # in their order
-            write_json(arguments.output / "scores.json", {"command": command, "rows": rows})
-            text = markdown(rows, command)
+            write_json(arguments.output / "scores.json", {"checkpoint_sha256": call.sha256, "rows": rows})
+            text = markdown(rows)
             write_atomically(arguments.output / "scores.md", ".md",
                              lambda part, text=text: part.write_text(text, encoding="utf-8"))
     except (ValueError, OSError) as error:

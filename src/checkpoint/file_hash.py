@@ -12,8 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Hash of a file, which says in records what they were made from."""
+"""Hashes of files and of our sources, which say in records what they were made from, and by which code."""
 import hashlib
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent.parent  # src
 
 
 def file_sha256(path):
@@ -22,4 +25,12 @@ def file_sha256(path):
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def sources_sha256(*rooms):
+    """Hex SHA-256 of all modules of these rooms of src, by name and content: another one for any change of the code."""
+    digest = hashlib.sha256()
+    for source in sorted(path for room in rooms for path in (SOURCES / room).glob("*.py")):
+        digest.update(f"{source.parent.name}/{source.name} {file_sha256(source)}\n".encode())
     return digest.hexdigest()

@@ -17,7 +17,7 @@
 Sample i of epoch e follows from numpy.random.default_rng([seed, e, i]) alone: neither the number of workers, nor the
 rank, nor where a run was resumed changes it.
 """
-import itertools
+import hashlib
 import logging
 
 import numpy as np
@@ -31,6 +31,7 @@ from src.data.synthetic import SyntheticDataset
 from src.data.transforms import MASK_STRIDE
 from src.data.workers import Workers
 
+LOG = logging.getLogger(__name__)
 ORDER_STREAM = 1  # keeps the generator of an epoch's order apart from those of its samples
 
 
@@ -179,18 +180,19 @@ class Batches:
         """Count, and log the first of each kind: one clear line, not one for every epoch."""
         for reason, example in skipped.examples.items():
             if example and reason not in self.skipped.counts:
-                logging.getLogger(__name__).warning("skipping %s, first: %s", reason, example)
+                LOG.warning("skipping %s, first: %s", reason, example)
         self.skipped.merge(skipped)
 
 
 def first_pictures(section, image_size, count, prompts_per_image, seed):
     """The first pictures of a data set's order under a seed, as they are and with prompts from their masks: what
-    quantization calibrates with.
+    quantization calibrates with. Each comes once: in a batch an unusable picture is replaced by the next usable one,
+    which has its own turn as well.
 
     Args:
         section: the `data` section of the configuration.
         image_size: S.
-        count: so many pictures, or all where there are fewer.
+        count: so many pictures, or all where fewer differ; a line is logged of those left out.
         prompts_per_image: M.
         seed: of the order and of the prompts.
 
@@ -204,4 +206,14 @@ def first_pictures(section, image_size, count, prompts_per_image, seed):
                            section.synthetic_images, seed, image_size, section.min_mask_pixels)
     with Batches(dataset, image_size, prompts_per_image, 2, 1, section.box_share, 0.0, 0.0, seed=seed,
                  min_mask_pixels=section.min_mask_pixels) as batches:
-        return list(itertools.islice(batches.epoch(0), count))
+        distinct, repeats = {}, 0
+        for batch in batches.epoch(0):
+            key = hashlib.sha256(batch["images"].tobytes()).digest()
+            repeats += key in distinct
+            distinct.setdefault(key, batch)
+            if len(distinct) == count:
+                break
+    if repeats:
+        LOG.warning("%d pictures to calibrate with repeat others, some in the place of unusable ones, and are left "
+                    "out; %d are taken", repeats, len(distinct))
+    return list(distinct.values())

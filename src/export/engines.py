@@ -22,7 +22,7 @@ from pathlib import Path
 
 import mindspore as ms
 
-from src.checkpoint.file_hash import file_sha256
+from src.checkpoint.file_hash import file_sha256, sources_sha256
 from src.export.exported_predictor import ExportedPredictor
 from src.export.exporter import ExportSettings, export_model
 from src.export.manifest import MANIFEST, read_export
@@ -36,7 +36,6 @@ from src.quantization.native_cells import use_native_cells
 ENGINES = ("mindspore", "openvino")
 CACHE = Path("output", "engine_cache")
 DECODERS = ExportSettings().decoders
-SOURCES = Path(__file__).resolve().parent.parent  # src
 
 
 def is_export(path):
@@ -110,8 +109,5 @@ def cached_export(checkpoint, cache=CACHE, variant=None, image_size=None, decode
 
 def _key(*parts):
     """Short name for everything that an export depends on."""
-    digest = hashlib.sha256(repr((*parts, ms.__version__)).encode())
-    rooms = ("modeling", "quantization", "export")
-    for source in sorted(path for room in rooms for path in (SOURCES / room).glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    everything = (*parts, ms.__version__, sources_sha256("modeling", "quantization", "export"))
+    return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]

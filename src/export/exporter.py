@@ -26,6 +26,7 @@ from src.export.graphs import graphs_of, parse_decoders, write_graph
 from src.export.manifest import MANIFEST, describe_export, named_files
 from src.export.onnx_graph import OnnxBuilder, convert_mindir, require_onnx, write_onnx
 from src.export.qdq import QdqBuilder, check_integer
+from src.quantization.calibrate import check_pictures
 from src.quantization.cells import quantize_network
 from src.quantization.npu_cells import check_npu, use_npu_cells
 from src.quantization.scales_file import read_scales
@@ -98,6 +99,9 @@ def _check_quantized(settings):
         check_integer(quantization, settings.scales)
     if set(settings.formats) & {"lite", "npu"}:
         check_integer(quantization, settings.scales, zero_points=False)
+    if "amct" in settings.formats and not any(layer.kind == "conv" for layer in quantization.layers):
+        raise ValueError(f"export.formats: amct takes the scales of convolutions alone, and {settings.scales} leaves "
+                         "all of them in float: leave amct out, or quantize with --quantize.convolutions=true")
     if "npu" in settings.formats:
         for layer in quantization.layers:
             check_npu(layer)
@@ -120,10 +124,11 @@ def export_model(sam, folder, settings, checkpoint, versions, device="CPU", say=
         Path of the manifest.
 
     Raises:
-        ValueError: as `check_export`, or weights that do not go into one file. OSError: the folder cannot be written;
-        what was there before still is.
+        ValueError: as `check_export`, pictures that nothing can be calibrated with, or weights that do not go into one
+        file. OSError: the folder cannot be written; what was there before still is.
     """
     check_export(settings, folder, device)
+    check_pictures(pictures)
     folder = Path(folder).resolve()
     quantization = read_scales(settings.scales) if settings.scales else None
     shapes = parse_decoders(settings.decoders)

@@ -15,15 +15,19 @@
 """Post-training quantization of a `Sam` (arXiv 2312.13789, section 3.3): fold, observe, search, freeze.
 
 Every image passes twice, once for samples of all inputs and once for gradients at the quantized point; then each
-product is searched by itself. Each of these steps is saved, so a killed calibration continues.
+product is searched by itself. Each of these steps is saved, so a killed calibration continues, unless the code or
+MindSpore changed meanwhile.
 """
 import dataclasses
+import hashlib
 import json
 import shutil
 from typing import NamedTuple
 
+import mindspore as ms
 import numpy as np
 
+from src.checkpoint.file_hash import sources_sha256
 from src.modeling.sam import PromptDecoder
 from src.modeling.tiny_vit import TinyViT
 from src.quantization.fold import fold_network
@@ -47,20 +51,30 @@ class Example(NamedTuple):
     valid: np.ndarray
 
 
+def check_pictures(pictures):
+    """Raises ValueError for a picture [1, 3, S, S] that nothing can be calibrated with."""
+    count = len(pictures)
+    for index, picture in enumerate(pictures):
+        if not np.isfinite(picture).all():
+            raise ValueError(f"calibration picture {index + 1} of {count} holds a value that is not finite")
+    # Padding is 0, and a picture of one colour has one more value per channel.
+    flat = [all(len(np.unique(channel[channel != 0])) <= 1 for channel in picture[0]) for picture in pictures]
+    if any(flat):
+        raise ValueError(f"{sum(flat)} of {count} calibration pictures are of a single colour, the first is number "
+                         f"{flat.index(True) + 1}; give photographs like those the network will see")
+
+
 def check_examples(examples):
     """Raises ValueError for calibration pictures that scales cannot be learned from."""
     count = len(examples)
     if count < FEWEST_IMAGES:
         raise ValueError(f"{count} calibration picture{'s' * (count != 1)}; give at least {FEWEST_IMAGES}, the paper "
                          "takes 8: scales of one picture fit no other")
-    for index, example in enumerate(examples):
-        if not np.isfinite(example.image).all():
-            raise ValueError(f"calibration picture {index + 1} of {count} holds a value that is not finite")
-    # Padding is 0, and a picture of one colour has one more value per channel.
-    flat = [all(len(np.unique(channel[channel != 0])) <= 1 for channel in example.image[0]) for example in examples]
-    if any(flat):
-        raise ValueError(f"{sum(flat)} of {count} calibration pictures are of a single colour, the first is number "
-                         f"{flat.index(True) + 1}; give photographs like those the network will see")
+    check_pictures([example.image for example in examples])
+    distinct = len({hashlib.sha256(example.image.tobytes()).digest() for example in examples})
+    if distinct < FEWEST_IMAGES:
+        raise ValueError(f"{count} calibration pictures, but only {distinct} distinct; give at least {FEWEST_IMAGES} "
+                         "that differ, the paper takes 8: scales of one picture fit no other")
     if not any(example.valid.any() for example in examples):
         raise ValueError(f"none of the {count} calibration pictures has a mask to prompt with")
 
@@ -101,8 +115,10 @@ class Calibration:
             ValueError: pictures that scales cannot be learned from, or values that are not finite on the way.
         """
         check_examples(examples)
-        work = WorkFolder(self.folder, {"settings": dataclasses.asdict(self.settings), "sha256": self.checkpoint_sha256,
-                                        "size": self.sam.image_size, "pictures": [_digest(e) for e in examples]})
+        work = WorkFolder(self.folder, {
+            "settings": dataclasses.asdict(self.settings), "sha256": self.checkpoint_sha256,
+            "size": self.sam.image_size, "pictures": [_digest(e) for e in examples], "mindspore": ms.__version__,
+            "sources": sources_sha256("modeling", "quantization")})
         macs = self._count_macs()
         self._observe(work, examples)
         search = LayerSearch(self.observer, self.settings, work, len(examples))
@@ -116,7 +132,8 @@ class Calibration:
             tuple(dataclasses.replace(layer, macs=macs[layer.name]) for layer in layers), self.kept,
             {name: macs.get(name, 0) for name in self.kept},
             tuple(p.name for p in self.products if self.settings.is_wider(p.name)), search.parameters,
-            {**dataclasses.asdict(self.settings), "pictures": len(examples)},
+            {**dataclasses.asdict(self.settings), "pictures": len(examples), "attentions": search.attentions,
+             "flipped_attentions": search.flipped},
             sum(parameter.nbytes for parameter in self.sam.get_parameters()))
 
     def remove_steps(self):

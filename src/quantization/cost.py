@@ -67,7 +67,8 @@ def cost_rows(quantization):
     float_, quantized = float_cost(quantization), quantized_cost(quantization)
     bits = f"W{quantization.weight_bits}A{quantization.activation_bits}"
     title = f"{bits}, {quantization.preset}{quantization.simulation()}"
-    return cost_table([("float32", float_), (title, quantized)])
+    rows, flips = cost_table([("float32", float_), (title, quantized)]), quantization.sign_trick()
+    return [*rows, "", flips] if flips else rows
 
 
 def cost_table(costs):

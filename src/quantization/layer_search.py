@@ -39,6 +39,7 @@ class LayerSearch:
 
     Attributes:
         parameters: float parameters of the network that the improvements change, {name: array}.
+        attentions: how many attentions the sign trick looked at; flipped: of how many it flipped keys.
     """
 
     def __init__(self, observer, settings, work, pictures):
@@ -48,10 +49,15 @@ class LayerSearch:
         self._gradients = [work.open(f"gradients_{index}") for index in range(pictures)] if hessian else []
         self._grid = Grid(count=settings.candidates, rounds=settings.rounds)
         self._factors, self._row_signs, self._key_signs, self.parameters = {}, {}, {}, {}
+        self.attentions = 0
         if settings.reparametrise:
             self._move_scales_of_norms()
         if settings.sign_trick:
             self._flip_keys()
+
+    @property
+    def flipped(self):
+        return len(self._key_signs)
 
     def bits_of(self, product):
         """(weight bits, activation bits); a product of two activations has no weight."""
@@ -107,11 +113,15 @@ class LayerSearch:
         return gelu
 
     def _importance(self, product):
-        """Squared gradients of all pictures over their mean, and the floor; None without gradients."""
+        """Squared gradients of all pictures over their mean, and the floor; None without gradients. ValueError unless
+        they are finite: every candidate would be as good as any other."""
         if not self._gradients:
             return None
         axis = 0 if product.kind == "matmul" else 1
         gradients = np.concatenate([stored[product.name] for stored in self._gradients], axis)
+        if not np.isfinite(gradients).all():
+            raise ValueError(f"{product.name} has gradients that are not finite; look at the checkpoint and at the "
+                             "pictures, or quantize with --quantize.metric=mse, which needs none")
         largest = np.abs(gradients).max()
         if largest == 0:
             return None
@@ -173,6 +183,7 @@ class LayerSearch:
             projections = (f"{before}.q_proj", f"{before}.k_proj")
             if product.attribute != "scores" or not names.issuperset(projections):
                 continue
+            self.attentions += 1
             keys = np.concatenate([stored[f"{product.name}@1"] for stored in self._inputs])
             signs = improve.key_signs(keys)
             if signs is not None:

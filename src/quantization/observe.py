@@ -162,12 +162,21 @@ class Observer:
         self.macs[product.name] = self.macs.get(product.name, 0) + int(np.prod(out.shape)) * reduction
 
     def float_pass(self, image, example):
-        """Samples {product: tuple of arrays} and outputs (masks, ious) of the float model, example number `image`."""
+        """Samples {product: tuple of arrays} and outputs (masks, ious) of the float model, example number `image`.
+
+        Raises:
+            ValueError: values that are not finite, on the way to a product or in the outputs.
+        """
         self._image, self._samples = image, {}
         with self.looking(FLOAT):
             masks, ious, _ = self.decoder(self.sam.image_encoder(Tensor(example.image)), Tensor(example.point_coords),
                                           Tensor(example.point_labels))
-        return self._samples, (masks.asnumpy(), ious.asnumpy())
+        outputs = masks.asnumpy(), ious.asnumpy()
+        for what, values in zip(("masks", "IoUs"), outputs):
+            if not np.isfinite(values).all():  # the last products' own weights: no product receives their results
+                raise ValueError(f"{what} of the float network are not finite on calibration picture {image + 1}: its "
+                                 "weights or the picture are the cause; look at the checkpoint and at the picture")
+        return self._samples, outputs
 
     def keep_inputs(self, product, inputs, out_shape):
         name, rng = product.name, sampling.generator(self.seed, self._image, product.name)

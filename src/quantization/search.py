@@ -17,7 +17,7 @@
 The distance of a quantized product to the float one is the sum of (gradient * difference)^2; without gradients, of
 difference^2. Scales of the two operands are searched in turn over a grid of shares of the largest value, all channels
 of a weight in one pass, from the best of one with the other left float until a round changes nothing. The grid is
-walked in two steps, every fourth candidate and then all around the best, a third of the work.
+walked in two steps, every fourth candidate and the last, then up to three on either side of the best: a third of 100.
 """
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ def activation_candidates(style, bits, low, high, grid):
         elif style == "unsigned":
             quantizers.append(Quantizer("uniform", bits, (CodeRange(_float32(share * largest / levels), 0, levels),)))
         elif style == "offset":
-            scale = _float32(share * (high - min(low, 0.0)) / levels)
+            scale = _float32(share * ((high - min(low, 0.0)) or 1.0) / levels)
             zero = int(np.clip(np.rint(-min(low, 0.0) / scale), 0, levels))
             quantizers.append(Quantizer("uniform", bits, (CodeRange(scale, -zero, levels - zero),)))
         elif style == "twin_gelu":

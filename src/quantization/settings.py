@@ -54,10 +54,17 @@ class QuantizeSettings:
         check_bits("quantize.activation_bits", self.activation_bits)
         if self.wide_bits != FLOAT_BITS:
             check_bits("quantize.wide_bits", self.wide_bits)
-        narrow = max(self.weight_bits, self.activation_bits)
-        if self.wider and self.wide_bits <= narrow:
-            raise ValueError(f"quantize.wide_bits is {self.wide_bits}; with {narrow} bits elsewhere it must be more, "
+        narrow, wide = sorted((self.weight_bits, self.activation_bits))
+        if self.wider and (self.wide_bits < wide or self.wide_bits == narrow):
+            elsewhere = f"{wide} bits" if narrow == wide else f"W{self.weight_bits}A{self.activation_bits}"
+            least = "more" if narrow == wide else f"at least {wide}"
+            raise ValueError(f"quantize.wide_bits is {self.wide_bits}; with {elsewhere} elsewhere it must be {least}, "
                              f"{FLOAT_BITS} for float")
+
+        if self.sign_trick and not self.quantizes_decoder_attention():
+            why = "quantize.decoder_attention" if self.decoder_attention == "float" else f"preset {self.preset}"
+            raise ValueError(f"quantize.sign_trick flips keys of the decoder's attention, which is float by {why}; add "
+                             "--quantize.decoder_attention=quantized, or leave sign_trick out")
 
     def style(self, key):
         """`gelu` or `softmax`, the preset's own where the setting says so."""

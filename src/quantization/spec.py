@@ -220,6 +220,13 @@ class Quantization:
         kinds = {quantizer.kind for layer in self.layers for quantizer in layer.inputs}
         return ", simulation only (log2 softmax)" if "log2" in kinds else ""
 
+    def sign_trick(self):
+        """Line that says what the sign trick found; "" where it was not applied, or not counted (earlier versions)."""
+        if not self.settings.get("sign_trick") or "flipped_attentions" not in self.settings:
+            return ""
+        return (f"sign trick: keys of {self.settings['flipped_attentions']} of {self.settings.get('attentions')} "
+                "attentions flipped")
+
     def arrays(self):
         """What the file of codes holds: {layer.weight_codes, layer.bias, parameter:name} -> array."""
         arrays = {f"parameter:{name}": np.asarray(value, np.float32) for name, value in self.parameters.items()}

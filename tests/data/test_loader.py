@@ -20,7 +20,7 @@ import pytest
 
 from src.data.loader import Batches, first_pictures
 from src.data.records import Annotation, Sample, SkipLog
-from src.data.synthetic import SyntheticDataset
+from src.data.synthetic import SyntheticDataset, write_coco
 
 PLAIN = {"image_size": 32, "prompts_per_image": 3, "slots": 4, "batch_size": 2, "flip_probability": 0.0, "seed": 11}
 
@@ -98,6 +98,25 @@ def test_first_pictures_are_those_of_the_first_epoch_as_they_are():
             (left, top), (right, bottom) = batch["point_coords"][row, column]
             assert abs(left - 4 * xs.min()) <= 4 and abs(bottom - 4 * (ys.max() + 1)) <= 4
             assert right > left and bottom > top
+
+
+def test_first_pictures_come_once(tmp_path, caplog):
+    """A broken picture is replaced by the next of the set, which is in the order by itself; equal files count once."""
+    write_coco(tmp_path, 6, 64, 3)
+    names = [tmp_path / "images" / f"{number:06d}.png" for number in range(1, 7)]
+    names[1].write_bytes(b"broken")
+    names[4].write_bytes(names[3].read_bytes())
+    section = SimpleNamespace(format="coco", paths=[tmp_path / "instances.json"], image_roots=[], image_ids="",
+                              synthetic_images=0, box_share=1.0, min_mask_pixels=1)
+    found = first_pictures(section, 64, 8, 2, seed=11)
+    pictures = [batch["images"] for batch in found]
+    assert len(pictures) == 4 == len({picture.tobytes() for picture in pictures})
+    assert {int(batch["image_ids"][0]) for batch in found} - {4, 5} == {1, 3, 6}
+    assert caplog.records[-1].getMessage() == (
+        "2 pictures to calibrate with repeat others, some in the place of unusable ones, and are left out; 4 are taken")
+    caplog.clear()
+    two = first_pictures(section, 64, 2, 2, seed=11)
+    assert [batch["images"].tobytes() for batch in two] == [picture.tobytes() for picture in pictures[:2]]
 
 
 def test_what_the_data_set_left_out_counts_as_well():

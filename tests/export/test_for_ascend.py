@@ -187,6 +187,19 @@ def same_scales_in_npu(graphs, quantization):
         np.testing.assert_array_equal(factors.ravel(), scale * layer.weight_scales)
 
 
+def test_amct_without_quantized_convolutions_is_refused(tmp_path):
+    """`convolutions: false`: the record would be empty, and nothing in the graph quantized."""
+    quantization = quantization_of_small_sam()
+    linear = dataclasses.replace(quantization, layers=tuple(x for x in quantization.layers if x.kind != "conv"))
+    path = write_scales(tmp_path / "scales.json", linear)[0]
+    check_export(ExportSettings(("mindir", "lite"), ("1x3",), scales=str(path)), tmp_path / "out", "CPU")
+    with pytest.raises(ValueError) as caught:
+        check_export(ExportSettings(("lite", "amct"), ("1x3",), scales=str(path)), tmp_path / "out", "CPU")
+    assert str(caught.value) == (
+        f"export.formats: amct takes the scales of convolutions alone, and {path} leaves all of them in float: leave "
+        "amct out, or quantize with --quantize.convolutions=true")
+
+
 def test_an_export_for_ascend(tmp_path, pynative):
     """All formats of one network: the MindIR is the quantized network bit for bit, AMCT's convolutions are named in its
     graph, the pictures are there, and a second export may replace the first."""
@@ -210,6 +223,11 @@ def test_an_export_for_ascend(tmp_path, pynative):
     wanted = network.image_encoder(Tensor(picture)).asnumpy()
     assert np.array_equal(reloaded(Tensor(picture)).asnumpy(), wanted) and np.abs(wanted).max() > 0.1
 
+    parser = configparser.ConfigParser()
+    parser.read(out / "image_encoder.lite.cfg")
+    kind, _, folder = parser["data_preprocess_param"]["calibrate_path"].partition(":")
+    assert (kind, folder) == ("images", "calibration")
+    assert parser.getint("data_preprocess_param", "calibrate_size") == len(list((out / folder).iterdir())) == 2
     read = np.fromfile(out / "calibration" / "0001.bin", "<f4").reshape(picture.shape)
     assert np.array_equal(read, 2 * picture)
     graph = onnx.load(str(out / "image_encoder.amct.onnx")).graph
@@ -229,6 +247,12 @@ def test_an_export_for_ascend(tmp_path, pynative):
     assert nodes.count("Dequant") == kinds.count("conv")
     assert nodes.count("QuantBatchMatmul") == kinds.count("linear") + kinds.count("matmul")
 
+    before = (out / "manifest.json").read_bytes()
+    for pictures, message in (([picture, np.full_like(picture, -2.1)], "1 of 2 calibration pictures are of a single"),
+                              ([picture * np.nan], "calibration picture 1 of 1 holds a value that is not finite")):
+        with pytest.raises(ValueError, match=message):
+            export_model(small_sam(), out, settings, {"name": "small.ckpt", "sha256": SHA}, {}, pictures=pictures)
+    assert (out / "manifest.json").read_bytes() == before
     with pytest.raises(ValueError, match="was made from the checkpoint with SHA-256 5a5a"):
         export_model(small_sam(), out, settings, {"name": "other.ckpt", "sha256": "0" * 64}, {})
     six = dataclasses.replace(quantization, layers=tuple(

@@ -49,6 +49,8 @@ def test_proposal_takes_the_largest_until_half_is_reached():
     (lambda e: [e[0]._replace(image=np.where(np.arange(64) > 40, 0, -2.1).astype(np.float32)
                               * np.ones((1, 3, 64, 64), np.float32))] * 2, "2 of 2 calibration pictures are"),
     (lambda e: [e[0], e[1]._replace(image=e[1].image * np.nan)], "picture 2 of 2 holds a value that is not finite"),
+    (lambda e: [e[0], e[1]._replace(image=e[0].image.copy()), e[0]],
+     "3 calibration pictures, but only 1 distinct; give at least 2 that differ, the paper takes 8"),
     (lambda e: [x._replace(valid=0 * x.valid) for x in e], "none of the 2 calibration pictures has a mask to prompt"),
 ])
 def test_pictures_that_scales_cannot_be_learned_from(change, message):
@@ -63,11 +65,31 @@ def test_pictures_that_scales_cannot_be_learned_from(change, message):
     ({"activation_bits": 9}, "quantize.activation_bits is 9; it must be an integer from 2 to 8"),
     ({"wide_bits": 16}, "quantize.wide_bits is 16; it must be an integer from 2 to 8"),
     ({"wider": ("a",)}, "quantize.wide_bits is 8; with 8 bits elsewhere it must be more, 32 for float"),
+    ({"wider": ("a",), "weight_bits": 4, "wide_bits": 6},
+     "quantize.wide_bits is 6; with W4A8 elsewhere it must be at least 8, 32 for float"),
+    ({"wider": ("a",), "weight_bits": 6, "activation_bits": 4, "wide_bits": 4},
+     "quantize.wide_bits is 4; with W6A4 elsewhere it must be at least 6, 32 for float"),
+    ({"sign_trick": True, "preset": "ascend"},
+     "quantize.sign_trick flips keys of the decoder's attention, which is float by preset ascend; add "
+     "--quantize.decoder_attention=quantized, or leave sign_trick out"),
+    ({"sign_trick": True, "decoder_attention": "float"}, "which is float by quantize.decoder_attention; add"),
     ({"preset": "other"}, "quantize.preset is 'other'; it must be one of paper, ascend"),
 ])
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         QuantizeSettings(**settings)
+
+
+@pytest.mark.parametrize("weight_bits, activation_bits, wide_bits", [(4, 8, 8), (8, 4, 8), (6, 6, 7), (8, 8, 32)])
+def test_wider_is_more_of_one_width_and_less_of_none(weight_bits, activation_bits, wide_bits):
+    settings = QuantizeSettings(weight_bits=weight_bits, activation_bits=activation_bits, wider=("a",),
+                                wide_bits=wide_bits)
+    assert (settings.bits("a.b"), settings.bits("b")) == ((wide_bits,) * 2, (weight_bits, activation_bits))
+
+
+def test_the_sign_trick_goes_with_quantized_attention():
+    for options in ({}, {"preset": "ascend", "decoder_attention": "quantized"}):
+        assert QuantizeSettings(sign_trick=True, **options).quantizes_decoder_attention()
 
 
 def test_sensitivity_of_layers_that_depend_on_each_other_is_refused(monkeypatch, capsys):
@@ -104,6 +126,19 @@ def test_the_decoder_s_attention_is_quantized_as_asked(tmp_path, pynative, prese
 
 
 RUNTIME = ("--runtime.device=cpu", "--runtime.mode=pynative")
+
+
+def test_one_readable_picture_of_several_is_one(monkeypatch, capsys, tmp_path):
+    """The loader puts a usable picture in the place of each broken one, and what is seen twice teaches nothing new."""
+    save_network(tmp_path / "nano.ckpt", build_sam("nano", image_size=64, seed=1))
+    write_coco(tmp_path / "set", 3, 64, 3)
+    for number in (1, 3):
+        (tmp_path / "set" / "images" / f"00000{number}.png").write_bytes(b"broken")
+    code, _, err = run(monkeypatch, capsys, "quantize.py", f"--quantize.checkpoint={tmp_path / 'nano.ckpt'}",
+                       "--data.format=coco", f"--data.paths=[{tmp_path / 'set' / 'instances.json'}]",
+                       f"--quantize.output_dir={tmp_path / 'out'}", *RUNTIME)
+    assert code == 2 and not (tmp_path / "out" / "scales.json").exists()
+    assert err.splitlines()[-1].startswith("quantize.py: 1 calibration picture; give at least 2, the paper takes 8")
 
 
 def test_scripts_from_a_checkpoint_to_scores_and_a_drawing(monkeypatch, capsys, tmp_path):

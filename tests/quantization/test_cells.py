@@ -118,7 +118,7 @@ def test_sums_beyond_2_24_are_cut_in_halves(pynative):
         QuantizedMatMul(LayerScales("attn.scores", "matmul", 0, 8, (SIGNED, SIGNED), 4096), ops.BatchMatMul())
 
 
-def test_a_convolution_in_groups_is_not_cut():
+def test_a_convolution_in_groups_is_not_cut(pynative):
     """Halves of its channels would be read by the wrong groups: 2 groups of 1200 channels by 127 * 127 pass 2^24."""
     spec = layer("conv", (4, 1200, 1, 1), SIGNED)
     spec.weight_codes[:] = 127
@@ -127,6 +127,20 @@ def test_a_convolution_in_groups_is_not_cut():
                                          "not be cut in halves; give it fewer bits, or float: quantize.wider=.layer."):
         QuantizedConv2d(spec, conv.conv2d)
     assert QuantizedConv2d(spec, nn.Conv2d(1200, 4, 1).conv2d).half == 600
+    spec.weight_codes[1, ::3], spec.weight_codes[2] = 126, -128
+    x = np.full((1, 1200, 3, 3), 100.0, np.float32)  # all codes at their end
+    x[0, :, 1, 1] = -100.0
+    x[0, ::7, 2, 2] = 1.0
+    for kernel in (1, 3):  # 133 channels of 3 x 3: halves of 66 and 67
+        weight = np.zeros((4, 1200 // kernel**2, kernel, kernel), np.int8)
+        weight[:] = spec.weight_codes[:, :weight.shape[1]]
+        wider = LayerScales("layer", "conv", 8, 8, spec.inputs, 1200, weight_scales=spec.weight_scales,
+                            weight_codes=weight, bias=spec.bias)
+        picture, padding = x[:, :weight.shape[1]], kernel // 2
+        cut = QuantizedConv2d(wider, nn.Conv2d(weight.shape[1], 4, kernel, pad_mode="pad", padding=padding).conv2d)
+        assert cut.half == weight.shape[1] // 2
+        wanted = expected(wider, picture, lambda a, w, p=padding: conv_int32(a, w, 1, p, 1), (1, -1, 1, 1))
+        assert np.array_equal(cut(ms.Tensor(picture)).asnumpy(), wanted) and wanted.std() > 1
     spec.weight_codes[:] = 3
     assert QuantizedConv2d(spec, conv.conv2d).half == 0
 

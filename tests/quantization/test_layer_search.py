@@ -47,9 +47,10 @@ def linear(name, weight, bias=None, owner=None):
     return Product(name, "linear", owner, name.rpartition(".")[2], dense)
 
 
-def search_of(samples, **settings):
-    """A LayerSearch by differences alone. samples: [(product, its operands as they are sampled)]."""
-    arrays, statistics, reductions = {}, {}, {}
+def search_of(samples, gradients=None, **settings):
+    """A LayerSearch by differences alone, or weighted. samples: [(product, its operands as they are sampled)];
+    gradients: {name: as they are sampled}."""
+    arrays, statistics, reductions = dict(gradients or {}), {}, {}
     for product, operands in samples:
         statistics[product.name] = Statistics()
         for place, operand in enumerate(operands):
@@ -59,7 +60,8 @@ def search_of(samples, **settings):
     observer = SimpleNamespace(products=[product for product, _ in samples], statistics=statistics,
                                reductions=reductions)
     work = SimpleNamespace(open=lambda step: arrays)
-    return LayerSearch(observer, QuantizeSettings(metric="mse", candidates=20, **settings), work, 1)
+    metric = "hessian" if gradients else "mse"
+    return LayerSearch(observer, QuantizeSettings(metric=metric, candidates=20, **settings), work, 1)
 
 
 def test_what_no_cell_computes_exactly_is_not_written():
@@ -69,6 +71,16 @@ def test_what_no_cell_computes_exactly_is_not_written():
         search_of([(product, [np.abs(normal(1, 4, 5000))])]).layer(product)
     six = search_of([(product, [np.abs(normal(1, 4, 5000))])], weight_bits=4, activation_bits=6).layer(product)
     assert six.activation_bits == 6 and (six.weight_codes != 0).all()
+
+
+def test_gradients_that_are_not_finite_are_refused():
+    product, a, gradients = linear("mlp.fc2", normal(2, 3)), normal(1, 4, 3), normal(1, 4, 2)
+    weighted = search_of([(product, [a])], {"mlp.fc2": gradients}).layer(product)
+    assert 0 < weighted.error < 1e-3
+    for value in (np.nan, np.inf):
+        gradients[0, 1, 1] = value
+        with pytest.raises(ValueError, match="^mlp.fc2 has gradients that are not finite; look at the checkpoint and"):
+            search_of([(product, [a])], {"mlp.fc2": gradients}).layer(product)
 
 
 def gelu(x):
@@ -184,8 +196,10 @@ def test_the_sign_trick_flips_keys_of_two_modes_and_the_queries_with_them():
     (scale, low, high), (wide, *_) = layer.inputs[1].ranges[0], other.inputs[1].ranges[0]
     assert (low, high) == (0, 63) and scale < 0.75 * wide and layer.error < other.error
     assert flipping.parameters == {}
+    assert (flipping.attentions, flipping.flipped, plain.attentions, plain.flipped) == (1, 1, 0, 0)
     one_mode = attention(normal(1, 1, 4, 40))
     quiet = search_of(one_mode, sign_trick=True, **SIX)
+    assert (quiet.attentions, quiet.flipped) == (1, 0)
     assert quiet.layer(one_mode[2][0]) == search_of(one_mode, **SIX).layer(one_mode[2][0])
     assert same_weights(quiet.layer(one_mode[1][0]), search_of(one_mode, **SIX).layer(one_mode[1][0]))
 

@@ -177,6 +177,22 @@ def test_one_pass_observes_every_product_and_puts_the_network_back(sam, examples
         observer.float_pass(1, broken)
 
 
+@pytest.mark.parametrize("layer, what", [
+    ("iou_prediction_head.layers.2", "IoUs"), ("output_hypernetworks_mlps.0.layers.2", "masks")])
+def test_weights_that_are_not_finite_are_found_behind_the_last_product(sam, examples, layer, what):
+    """No product receives what the last ones compute; masks come from a product of activations, not looked at here."""
+    fold_network(sam)
+    products = [product for product in find_products(sam) if not reason_to_keep(product, decoder_attention=False)]
+    weight, = (p for p in sam.get_parameters() if p.name == f"mask_decoder.{layer}.weight")
+    values = weight.asnumpy().copy()
+    values[0, 0] = np.nan
+    weight.set_data(Tensor(values))
+    observer = Observer(sam, PromptDecoder(sam).set_train(False), products, seed=1)
+    with pytest.raises(ValueError, match=f"^{what} of the float network are not finite on calibration picture 2: its "
+                                         "weights or the picture are the cause; look at the checkpoint and at the pic"):
+        observer.float_pass(1, examples[1])
+
+
 def test_a_gradient_of_the_encoder_agrees_with_a_finite_difference(sam, examples):
     """A bias adds to every position, so the distance's derivative to it is the sum of the gradients of all 64: sampled
     rows and their channels are those of the product. With 20 bits rounding is too fine to be seen, and outputs

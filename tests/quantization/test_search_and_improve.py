@@ -20,6 +20,8 @@ from src.quantization import improve
 from src.quantization.exact import check_exact
 from src.quantization.search import (
     Grid,
+    _coarse,
+    _fine,
     activation_candidates,
     distance,
     exact_candidates,
@@ -44,11 +46,21 @@ def test_candidates_of_the_paper():
     assert len(activation_candidates("signed", 8, -1, 1, Grid())) == 100
 
 
+def test_of_100_candidates_a_third_is_tried():
+    """0, 4, .. 96 and 99 are 26; the best, 40, has three neighbours on either side; at an end there are three."""
+    coarse = list(_coarse(100, None))
+    assert coarse == [*range(0, 100, 4), 99]
+    for best, around in ((40, [37, 38, 39, 41, 42, 43]), (0, [1, 2, 3])):
+        assert _fine(100, {index: abs(index - best) for index in coarse}) == around
+
+
 def test_candidates_of_each_style_reach_what_they_must():
     unsigned, = activation_candidates("unsigned", 4, 0.0, 3.0, Grid(1, 1, 1))
     assert unsigned.ranges[0] == pytest.approx((0.2, 0, 15))
     offset, = activation_candidates("offset", 4, -0.25, 3.5, Grid(1, 1, 1))  # 3.75 / 15 = 0.25, so zero is code 1
     assert offset.ranges[0] == (0.25, -1, 14)
+    silent = activation_candidates("offset", 8, 0.0, 0.0, Grid())  # never anything but 0: as if it had been up to 1
+    assert silent == activation_candidates("offset", 8, 0.0, 1.0, Grid()) and len(silent) == 100
     gelu, = activation_candidates("twin_gelu", 4, -0.17, 3.5, Grid(1, 1, 1))
     assert gelu.ranges[0].scale * -8 == pytest.approx(GELU_MINIMUM) and gelu.ranges[1] == pytest.approx((0.5, 0, 7))
     soft = activation_candidates("twin_softmax", 4, 0, 1, Grid())

@@ -184,6 +184,19 @@ def test_log2_is_labelled_a_simulation(tmp_path, quantization):
         assert cost_rows(labelled)[-1].startswith(f"| W4A8, paper{label} |")
 
 
+def test_what_the_sign_trick_found_is_told_from_what_was_not_applied(tmp_path, quantization):
+    """The file keeps the numbers, the table of the cost has a line; files of earlier versions have neither."""
+    def lines(**settings):
+        path, _ = write_scales(tmp_path / "scales.json", dataclasses.replace(quantization, settings=settings))
+        return cost_rows(read_scales(path))
+
+    assert lines(sign_trick=True, attentions=7, flipped_attentions=3)[-2:] == [
+        "", "sign trick: keys of 3 of 7 attentions flipped"]
+    assert lines(sign_trick=True, attentions=7, flipped_attentions=0)[-1].startswith("sign trick: keys of 0 of 7 att")
+    for settings in ({"sign_trick": False, "attentions": 0, "flipped_attentions": 0}, {"sign_trick": True}, {}):
+        assert lines(**settings)[-1].startswith("| W4A8, paper |")
+
+
 @pytest.mark.parametrize("bits, code", [(6, 32), (6, -33), (8, None), (4, 8)])
 def test_codes_end_where_their_bits_end(tmp_path, quantization, bits, code):
     """+32 is no code of 6 bits, although -32 is."""

@@ -15,6 +15,7 @@
 """A calibration from the pictures to a quantized network: resumed after a kill, with wider layers, with a proposal."""
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from src.checkpoint import file_hash
 from src.config import load_config
 from src.modeling.sam import PromptDecoder
 from src.quantization.calibrate import Calibration
@@ -88,6 +90,33 @@ def test_a_killed_calibration_gives_the_same_file(eight, tmp_path, pynative):
     assert same(resumed, eight[1])
 
 
+def test_steps_of_other_code_are_not_taken_over(tmp_path, monkeypatch, pynative):
+    """A module that changed, or another MindSpore: the samples are made again. The same code goes on."""
+    def die(stage, done, total):
+        raise Killed
+
+    def step_was_made():
+        with pytest.raises(Killed):
+            calibration(tmp_path / "steps", die).run(small_examples())
+        return (tmp_path / "steps" / "inputs_0.npz").stat().st_mtime_ns
+
+    first = step_was_made()
+    assert step_was_made() == first
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    monkeypatch.setattr(file_hash, "SOURCES", tmp_path / "src")
+    assert step_was_made() == first  # where the sources lie does not count
+    for room in ("modeling", "quantization"):
+        before = step_was_made()
+        with open(tmp_path / "src" / room / "windows.py", "a", encoding="utf-8") as file:
+            file.write("# changed\n")
+        assert step_was_made() > before
+    before = step_was_made()
+    (tmp_path / "src" / "data" / "coco.py").write_text("# another room")
+    assert step_was_made() == before
+    monkeypatch.setattr(ms, "__version__", "2.10.1")
+    assert step_was_made() > before
+
+
 def test_every_product_is_listed_and_8_bits_are_near_the_float_network(eight, tmp_path, pynative):
     made, quantization, _ = eight
     names = {layer.name for layer in quantization.layers} | set(quantization.kept)
@@ -150,6 +179,8 @@ def test_the_mixed_configuration_keeps_its_layers_wider(tmp_path, pynative):
                        softmax="unsigned", reparametrise=True, sign_trick=True, bias_correction=True, rounding="gptq")
     mixed = made.run(small_examples())
     bits = {layer.name: layer.activation_bits for layer in mixed.layers}
+    attentions = [layer for layer in mixed.layers if layer.name.startswith("mask_decoder") and "scores" in layer.name]
+    assert mixed.settings["attentions"] == len(attentions) == 7 and mixed.settings["flipped_attentions"] in range(8)
     assert set(mixed.wider) == {name for name, found in bits.items() if found == 8}
     assert bits["image_encoder.patch_embed.seq.0"] == bits["mask_decoder.mask_product"] == 8
     assert bits["image_encoder.layers.1.blocks.0.mlp.fc1"] == 6

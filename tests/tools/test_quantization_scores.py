@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """tools/quantization_scores.py: its rows are settings that exist, its commands, its tables by hand, and going on."""
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from tools.quantization_scores import BASES, ROWS, SCORES, SIX, main, markdown, 
 
 # Stands in for the interpreter: notes its arguments, leaves what quantize.py and eval.py leave.
 FAKE = """#!/usr/bin/env python3
-import json, os, pathlib, shutil, sys
+import hashlib, json, os, pathlib, shutil, sys
 script, given = pathlib.Path(sys.argv[1]).name, dict(item.split("=", 1) for item in sys.argv[2:] if "=" in item)
 pathlib.Path(os.environ["NOTES"]).open("a").write(" ".join([script, *sys.argv[2:]]) + "\\n")
 if script == "quantize.py":
@@ -39,7 +40,9 @@ else:
     folder = pathlib.Path(given["--eval.output_dir"])
     folder.mkdir(parents=True)
     score = 0.5 if "--eval.scales" in given else 0.75
-    content = {"mean_iou": score, "ap": 0.25, "miou": [score / 2, score], "modes": {"full": {"miou": 0.125}}}
+    sha = hashlib.sha256(pathlib.Path(given["--eval.checkpoint"]).read_bytes()).hexdigest()
+    content = {"settings": {"checkpoint_sha256": sha}, "command": "eval.py as called",
+               "mean_iou": score, "ap": 0.25, "miou": [score / 2, score], "modes": {"full": {"miou": 0.125}}}
     (folder / "results.json").write_text(json.dumps(content))
 """
 
@@ -70,11 +73,15 @@ def test_every_row_is_a_configuration():
     assert changed.reparametrise and changed.sign_trick and changed.bias_correction
 
 
-def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
+@pytest.fixture
+def interpreter(tmp_path, monkeypatch, scales):
     (tmp_path / "python").write_text(FAKE)
     (tmp_path / "python").chmod(0o755)
     for name, value in (("PYTHON", tmp_path / "python"), ("NOTES", tmp_path / "notes"), ("SCALES", scales)):
         monkeypatch.setenv(name, str(value))
+
+
+def test_rows_run_and_go_on(tmp_path, capsys, interpreter):
     weights, out = tmp_path / "nano.safetensors", tmp_path / "out"
     weights.touch()
     call = ["--checkpoint", str(weights), "--output", str(out), "--protocols", "box", "points", "--eval.limit=3"]
@@ -113,16 +120,75 @@ def test_rows_run_and_go_on(tmp_path, monkeypatch, capsys, scales):
                                        "weights\n")
 
 
+def test_every_command_stands_by_what_it_made(tmp_path, interpreter):
+    """Options of one protocol alone, a row added later, a row whose call was killed, and one that nobody noted."""
+    weights, out = tmp_path / "nano.safetensors", tmp_path / "out"
+    weights.touch()
+    call = ["--checkpoint", str(weights), "--output", str(out)]
+    head = f"tools/quantization_scores.py --checkpoint {weights} --output {out}"
+    assert main([*call, "--rows", "float", "paper_w8a8", "--data.paths=[a.json]"]) == 0
+    assert main([*call, "--protocols", "everything", "--rows", "float", "paper_w8a8", "--eval.limit=5"]) == 0
+    first = f"{head} --rows float paper_w8a8 '--data.paths=[a.json]'"
+    second = f"{head} --protocols everything --rows float paper_w8a8 --eval.limit=5"
+    content = json.loads((out / "scores.json").read_text())
+    assert content["rows"]["float"]["commands"] == {"box": first, "everything": second}
+    assert content["rows"]["paper_w8a8"]["commands"] == {"quantize": first, "box": first, "everything": second}
+    assert (out / "scores.md").read_text().endswith(
+        f"\n\n`{first}`: box of all rows, quantize of all rows\n\n`{second}`: everything of all rows\n")
+    # Everything is there already: nothing runs, and the commands stay those that made it.
+    notes = (tmp_path / "notes").read_text()
+    assert main([*call, "--protocols", "box", "everything", "--eval.limit=7"]) == 0
+    rows = json.loads((out / "scores.json").read_text())["rows"]
+    assert {row: rows[row] for row in content["rows"]} == content["rows"]
+    assert [line for line in (tmp_path / "notes").read_text()[len(notes):].splitlines()
+            if "paper_w8a8" in line or f"{out}/float" in line] == []
+    # Killed between a row's last script and scores.json; and results of a version that noted no commands.
+    (out / "scores.json").unlink()
+    for name in ("box.command", "quantize.command"):
+        (out / "ascend_w8a8" / name).unlink()
+    assert main([*call, "--rows", "paper_w8a8", "ascend_w8a8"]) == 0
+    rows = json.loads((out / "scores.json").read_text())["rows"]
+    assert rows["paper_w8a8"]["commands"] == {"quantize": first, "box": first}
+    assert rows["ascend_w8a8"]["commands"] == {"box": "eval.py as called"}
+    assert (out / "scores.md").read_text().endswith(
+        f"\n\n`{first}`: quantize of W8A8, paper, box of W8A8, paper\n\n"
+        "`eval.py as called`: box of W8A8, ascend\n\ncommand not recorded: quantize of W8A8, ascend\n")
+
+
+def test_another_checkpoint_is_refused(tmp_path, capsys, interpreter):
+    one, other, out = tmp_path / "one.ckpt", tmp_path / "other.ckpt", tmp_path / "out"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+
+    def call(weights):
+        capsys.readouterr()
+        return main(["--checkpoint", str(weights), "--output", str(out), "--rows", "float"]), capsys.readouterr().err
+
+    assert call(one)[0] == 0
+    digests = [hashlib.sha256(content).hexdigest() for content in (b"1", b"2")]
+    assert json.loads((out / "scores.json").read_text())["checkpoint_sha256"] == digests[0]
+    before = (out / "scores.json").read_bytes()
+    refused = (f"is of the checkpoint with SHA-256 {digests[0][:12]}.., and {other} has {digests[1][:12]}..; choose "
+               "another --output\n")
+    assert call(other) == (2, f"quantization_scores.py: {out / 'scores.json'} {refused}")
+    assert (out / "scores.json").read_bytes() == before and call(one)[0] == 0
+    (out / "scores.json").write_text(json.dumps({"command": "", "rows": {}}))  # of an earlier version
+    code, err = call(other)
+    assert code == 2 and err.endswith(f"quantization_scores.py: {out / 'float' / 'box' / 'results.json'} {refused}")
+
+
 def test_improvements_share_a_line_of_cost():
     cost = {"float": {"bytes": 2**20, "scaled_macs": 2e9, "bit_operations": 4e12, "quantized_share": 0.0},
             "quantized": {"bytes": 2**19, "scaled_macs": 1e9, "bit_operations": 1e12, "quantized_share": 0.5}}
-    rows = {row: {"scores": {"mean IoU, boxes": 0.5}, "cost": cost} for row in ("paper_w6a6", "bias_w6a6")}
-    text = markdown(rows, "the command")
+    commands = {"quantize": "the command", "box": "the command"}
+    rows = {row: {"scores": {"mean IoU, boxes": 0.5}, "cost": cost, "commands": commands}
+            for row in ("paper_w6a6", "bias_w6a6")}
+    text = markdown(rows)
     assert ("| float32 | 1.00 | 2.00 | 4.00 | 0.0 % |\n"
             "| W6A6, paper | 0.50 | 1.00 | 1.00 | 50.0 % |\n\n`the command`") in text
     assert "| W6A6, paper, bias correction | 50.00 | +0.00 |" in text
     rows["float"] = {"scores": {"mask AP": 0.25}, "cost": None}
-    assert "| float32 | - | 25.00 |  |" in markdown(rows, "")
+    assert "| float32 | - | 25.00 |  |" in markdown(rows)
 
 
 def test_gains_are_against_the_row_that_is_built_on():
@@ -130,7 +196,7 @@ def test_gains_are_against_the_row_that_is_built_on():
     rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625}, "paper_w6a6": {
         "mean IoU, boxes": 0.5}, "bias_w6a6": {"mean IoU, boxes": 0.51, "mask AP": 0.25},
         "all_w8a8": {"mean IoU, boxes": 0.62}, "mixed_w6a6": {"mean IoU, boxes": 0.56}}
-    text = markdown({row: {"scores": scores, "cost": None} for row, scores in rows.items()}, "")
+    text = markdown({row: {"scores": scores, "cost": None} for row, scores in rows.items()})
     assert "| network | mean IoU, boxes | mask AP | gain |\n|---|---|---|---|\n" in text
     assert "| W6A6, paper | 50.00 (-25.00) | - |  |\n" in text
     assert "| W6A6, paper, bias correction | 51.00 (-24.00) | 25.00 | +1.00, - |\n" in text

@@ -25,6 +25,7 @@ from PIL import Image
 
 import demo
 import eval as evaluation
+from src.checkpoint import file_hash
 from src.checkpoint.file_hash import file_sha256
 from src.config import ConfigError, load_config
 from src.evaluation.box_prompted import segment_boxes
@@ -144,7 +145,7 @@ def test_a_checkpoint_is_exported_once(small_export, tmp_path, monkeypatch):
             engines._key("a", None, None, ("4x4",)), engines._key("b", None, None, ("1x4",))}
     (tmp_path / "src" / "modeling").mkdir(parents=True)
     (tmp_path / "src" / "modeling" / "sam.py").write_text("# other")
-    monkeypatch.setattr(engines, "SOURCES", tmp_path / "src")
+    monkeypatch.setattr(file_hash, "SOURCES", tmp_path / "src")
     assert len(keys | {engines._key("a", None, None, ("1x4",))}) == 5
 
 
