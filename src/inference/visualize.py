@@ -15,7 +15,8 @@
 """Pictures of masks: translucent colour, contour, the prompt's marks and the predicted IoU.
 
 Everything is drawn in a unit that follows the picture's size, and small images are enlarged first, so marks and text
-are as readable on 64 pixels as on 8000. Colours depend on the mask's place in the list alone.
+are as readable on 64 pixels as on 8000. Colours depend on the mask's place in the list alone. Memory: a mask takes no
+more than a few bytes a pixel while it is drawn.
 """
 import colorsys
 
@@ -151,12 +152,16 @@ def _draw_mask(canvas, mask, color, unit, outlines=((WHITE, 5), (None, 2.6))):
     outlines: (colour, thickness in units) of its contours, None for the mask's own colour.
     """
     height, width = canvas.shape[:2]
-    # Linear weights enlarged with the picture keep the edge of a small mask smooth.
-    smooth = cv2.resize(np.asarray(mask, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    inside = smooth >= 0.5
+    inside = np.asarray(mask, bool)
+    if inside.shape != (height, width):
+        # Linear weights enlarged with the picture keep the edge of a small mask smooth.
+        inside = cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
     if not inside.any():
         return None
-    canvas[inside] = np.round(canvas[inside] * (1 - MASK_OPACITY) + np.array(color) * MASK_OPACITY).astype(np.uint8)
+    for channel, part in enumerate(color):
+        # A table of 256 values: blending pixels as float64 takes 50 bytes each, gigabytes on a large picture.
+        table = np.round(np.arange(256) * (1 - MASK_OPACITY) + part * MASK_OPACITY).astype(np.uint8)
+        np.copyto(canvas[..., channel], cv2.LUT(canvas[..., channel], table), where=inside)
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for outline, thickness in outlines:
         cv2.drawContours(canvas, contours, -1, outline or color, _thickness(unit, thickness), cv2.LINE_AA)
