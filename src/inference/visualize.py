@@ -29,6 +29,7 @@ from src.inference.mask_records import decode_mask, mask_box, rle_areas
 
 SMALLEST_CANVAS = 960  # pixels of the longest side below which an image is enlarged before drawing
 MASK_OPACITY = 0.45
+UNITS_ACROSS = 40  # that the short side has at least, so that an outline of 5 stays an outline on a strip
 WHITE, INK = (255, 255, 255), (24, 26, 30)
 POSITIVE, NEGATIVE = (34, 197, 94), (239, 68, 68)
 FIRST_HUE, GOLDEN_RATIO = 0.58, 0.618033988749895
@@ -55,8 +56,7 @@ def draw_overlay(image, masks, iou_predictions=None, point_coords=None, point_la
         [h, w, 3] uint8 RGB, the image's size, or enlarged until its longest side has SMALLEST_CANVAS pixels.
     """
     scale, canvas = _enlarged(image)
-    size = canvas.shape[1::-1]
-    unit = max(size) / 1000
+    size, unit = canvas.shape[1::-1], _unit(canvas)
     anchors = [_draw_mask(canvas, mask, mask_color(index), unit) for index, mask in enumerate(masks)]
     boxes = [] if boxes is None else boxes
     for index, box in enumerate(boxes):
@@ -84,7 +84,7 @@ def draw_everything(image, segmentations):
         [h, w, 3] uint8 RGB, size as in `draw_overlay`.
     """
     scale, canvas = _enlarged(image)
-    unit = max(canvas.shape[:2]) / 1000
+    unit = _unit(canvas)
     areas = rle_areas(segmentations)
     for index in sorted(range(len(areas)), key=lambda index: -areas[index]):
         mask = decode_mask(segmentations[index])
@@ -140,6 +140,11 @@ def _enlarged(image):
 
 def _font(size):
     return ImageFont.load_default(size=max(8, size))
+
+
+def _unit(canvas):
+    """A thousandth of the longest side, less on a picture so narrow that marks would be larger than it."""
+    return min(max(canvas.shape[:2]) / 1000, min(canvas.shape[:2]) / UNITS_ACROSS)
 
 
 def _thickness(unit, thousandths):

@@ -74,6 +74,16 @@ def test_a_mask_takes_a_few_bytes_a_pixel():
     assert peak < 8 * mask.size  # 3 of them are the picture that comes back
 
 
+@pytest.mark.parametrize("height, width", [(6, 3000), (3000, 6)])
+def test_outlines_are_thinner_than_a_strip(height, width):
+    """The middle of a full mask is blended, not covered by the outlines of both its sides."""
+    mask = np.ones((height, width), bool)
+    blended = np.round(100 * (1 - MASK_OPACITY) + np.array(mask_color(0)) * MASK_OPACITY)
+    for picture in (draw_overlay(grey(height, width), [mask]), draw_everything(grey(height, width),
+                                                                               encode_masks(mask[None]))):
+        np.testing.assert_array_equal(picture[height // 2, width // 2], blended)
+
+
 def test_small_images_are_enlarged_and_marks_stay_in_place():
     mask = rectangle(48, 64, 16, 12, 48, 36)
     picture = draw_overlay(grey(48, 64), [mask], [0.5], [[32, 24], [8, 40]], [1, 0])
