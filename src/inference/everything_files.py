@@ -28,11 +28,13 @@ from src.data.images import ImageError, read_image
 from src.inference.mask_records import write_json
 from src.inference.visualize import draw_everything, write_png
 
+RESULT = "_everything"  # what the names of a picture's overlay and JSON end in
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def read_pictures(path, on_broken):
-    """Pictures of a file or of all picture files of a folder, in order of their names.
+    """Pictures of a file or of all picture files of a folder, in order of their names, but for the overlays that
+    `segment_files` wrote there.
 
     Args:
         path: a file, or a folder.
@@ -48,7 +50,7 @@ def read_pictures(path, on_broken):
     if not path.is_dir():
         yield path.name, read_image(path, apply_orientation=True)
         return
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and not _is_result(file))
     if not files:
         raise ValueError(f"{path}: no picture in this folder; it may hold {', '.join(PICTURE_SUFFIXES)}")
     for file in files:
@@ -90,6 +92,11 @@ def read_frames(path, every=1):
         video.release()
 
 
+def _is_result(file):
+    """Whether `segment_files` wrote this picture: its JSON lies beside it."""
+    return file.name.endswith(f"{RESULT}.png") and file.with_suffix(".json").exists()
+
+
 def image_json(records, name, image_id, size):
     """SA-1B's JSON of one image from records with `coco_rle` segmentations; size is (height, width)."""
     return {"image": {"image_id": image_id, "width": size[1], "height": size[0], "file_name": name},
@@ -114,7 +121,7 @@ def segment_files(generator, images, folder, report):
             records, counts = generator.run(image, lambda done, total, bar=bar: _advance(bar, done, total))
         stem = _free_stem(name, used)
         used.add(stem)
-        target = Path(folder, f"{stem}_everything")
+        target = Path(folder, stem + RESULT)
         write_png(f"{target}.png", draw_everything(image, [record["segmentation"] for record in records]))
         write_json(f"{target}.json", image_json(records, name, count, image.shape[:2]))
         report(f"{name}: {len(records)} masks, {counts.points} points in {counts.seconds:.1f} s "

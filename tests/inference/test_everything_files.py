@@ -116,6 +116,18 @@ def test_pictures_of_a_folder(tmp_path):
         list(read_pictures(tmp_path / "empty", broken.append))
 
 
+def test_a_second_run_on_a_folder_leaves_out_its_own_overlays(tmp_path):
+    """Those with their JSON beside them; a picture that only has such a name stays."""
+    names = ["a.jpg", "b_everything.png", "c.v2.png"]
+    for name in names:
+        Image.fromarray(grey()).save(tmp_path / name)
+    for _ in range(2):
+        assert segment_files(Halves(), read_pictures(tmp_path, print), tmp_path, lambda line: None) == 3
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "a_everything.png", "b_everything.png", "b_everything_everything.png", "c.v2.png", "c.v2_everything.png"]
+    assert [name for name, _ in read_pictures(tmp_path, print)] == names
+
+
 def test_frames_of_a_video(tmp_path, monkeypatch):
     path = tmp_path / "clip.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
