@@ -36,7 +36,7 @@ from src.data.images import read_image
 from src.export.engines import ENGINES, is_export, open_predictor
 from src.inference.chosen_checkpoint import choose_checkpoint
 from src.inference.everything import EverythingGenerator, EverythingSettings
-from src.inference.everything_files import read_frames, read_pictures, segment_files
+from src.inference.everything_files import make_folder, read_frames, read_pictures, segment_files
 from src.inference.mask_records import prompt_records, write_json
 from src.inference.visualize import draw_candidates, write_png
 from src.prompts.from_text import join_negative, parse_prompts, refuse_unused
@@ -86,8 +86,9 @@ def everything(arguments, config):
     broken = []
     images = (read_frames(arguments.video, 1 if arguments.every is None else arguments.every) if arguments.video else
               read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
+    folder = make_folder(arguments.output or Path("output", "demo"))
     generator = EverythingGenerator(open_network(arguments, config)[1], settings)
-    if not (count := segment_files(generator, images, arguments.output or Path("output", "demo"), print)):
+    if not (count := segment_files(generator, images, folder, print)):
         raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
     print(f"{count} images segmented, {len(broken)} skipped")
 

@@ -40,19 +40,22 @@ def read_pictures(path, on_broken):
         path: a file, or a folder.
         on_broken: called with the line that says why a picture of a folder was left out.
 
-    Yields:
-        (file name, [H, W, 3] uint8 RGB, upright as its EXIF flag says)
+    Returns:
+        Iterator of (file name, [H, W, 3] uint8 RGB, upright as its EXIF flag says).
 
     Raises:
-        ValueError: the one picture cannot be read, or a folder without pictures.
+        ValueError: the one picture cannot be read, or a folder without pictures; at the call, before any is asked for.
     """
     path = Path(path)
     if not path.is_dir():
-        yield path.name, read_image(path, apply_orientation=True)
-        return
+        return iter([(path.name, read_image(path, apply_orientation=True))])
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and not _is_result(file))
     if not files:
         raise ValueError(f"{path}: no picture in this folder; it may hold {', '.join(PICTURE_SUFFIXES)}")
+    return _readable(files, on_broken)
+
+
+def _readable(files, on_broken):
     for file in files:
         try:
             image = read_image(file, apply_orientation=True)
@@ -65,17 +68,21 @@ def read_pictures(path, on_broken):
 def read_frames(path, every=1):
     """Every `every`-th frame of a video.
 
-    Yields:
-        ("STEM_000123", [H, W, 3] uint8 RGB), the number counting all frames from 0.
+    Returns:
+        Iterator of ("STEM_000123", [H, W, 3] uint8 RGB), the number counting all frames from 0.
 
     Raises:
-        ValueError: not a file that can be read as a video, or its first frame cannot.
+        ValueError: no such file, at the call; with the first frame: it cannot be read as a video.
     """
     if every < 1:
         raise ValueError(f"every ({every}) must be at least 1 frame")
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such video file")
+    return _frames(path, every)
+
+
+def _frames(path, every):
     video = cv2.VideoCapture(str(path))
     try:
         index = 0
@@ -90,6 +97,17 @@ def read_frames(path, every=1):
             raise ValueError(f"{path}: not a video, or OpenCV cannot decode its first frame")
     finally:
         video.release()
+
+
+def make_folder(path):
+    """The folder of --output, made if it is not there -> Path; a ValueError where a file is in its way."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(place for place in (path, *path.parents) if place.exists())
+        raise ValueError(f"--output ({file}) is a file; give a folder") from None
+    return path
 
 
 def _is_result(file):

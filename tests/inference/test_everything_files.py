@@ -24,7 +24,7 @@ from PIL import Image
 
 from src.data.records import decode_segmentation
 from src.inference import everything_files
-from src.inference.everything_files import read_frames, read_pictures, segment_files
+from src.inference.everything_files import make_folder, read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record
 
 GREY = 100
@@ -126,6 +126,26 @@ def test_a_second_run_on_a_folder_leaves_out_its_own_overlays(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "a_everything.png", "b_everything.png", "b_everything_everything.png", "c.v2.png", "c.v2_everything.png"]
     assert [name for name, _ in read_pictures(tmp_path, print)] == names
+
+
+def test_what_cannot_be_read_is_refused_at_the_call(tmp_path):
+    """Before a network is opened, not with the first picture that is asked for."""
+    with pytest.raises(ValueError, match="no picture in this folder"):
+        read_pictures(tmp_path, print)
+    with pytest.raises(ValueError, match="none.jpg: no such image file"):
+        read_pictures(tmp_path / "none.jpg", print)
+    with pytest.raises(ValueError, match="none.mp4: no such video file"):
+        read_frames(tmp_path / "none.mp4")
+
+
+def test_the_output_folder_is_made_unless_a_file_is_in_its_way(tmp_path):
+    assert make_folder(str(tmp_path / "a" / "b")) == make_folder(tmp_path / "a" / "b")  # there already
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file.png").touch()
+    for path in (tmp_path / "file.png", tmp_path / "file.png" / "below"):
+        with pytest.raises(ValueError) as error:
+            make_folder(path)
+        assert str(error.value) == f"--output ({tmp_path / 'file.png'}) is a file; give a folder"
 
 
 def test_frames_of_a_video(tmp_path, monkeypatch):
