@@ -19,12 +19,13 @@
     python demo.py --image photo.jpg --box 40,30,300,420                       one object by its box
     python demo.py --image photo.jpg --box 40,30,300,420 --box 310,0,600,420   several objects
     python demo.py --image photo.jpg --point 320,240 --all-masks               the three candidates side by side
-    python demo.py --image photo.jpg --everything                              all objects, hierarchical points
-    python demo.py --image folder/ --everything --full-grid                    every picture of a folder, all points
-    python demo.py --video clip.mp4 --every 10 --everything                    every tenth frame
+    python demo.py --image photo.jpg --everything --config configs/nano_everything.yaml             all objects
+    python demo.py --image folder/ --everything --full-grid --config configs/nano_everything.yaml   of a folder
+    python demo.py --video clip.mp4 --every 10 --everything --config configs/nano_everything.yaml   every tenth frame
 
 All coordinates are pixels of the image, upright as its EXIF flag says; of a prompt's three masks the one of the highest
-predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything: --everything.pred_iou_thresh=0.8, ...
+predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything: those of the weights that ship are in
+configs/nano_everything.yaml; for others --everything.pred_iou_thresh=0.8, ...
 """
 import argparse
 import dataclasses

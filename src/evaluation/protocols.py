@@ -36,6 +36,7 @@ from src.evaluation.plots import plot_points
 from src.evaluation.points import evaluate_points
 from src.evaluation.results_file import read_results
 from src.inference.everything import EverythingGenerator
+from src.inference.everything_settings import NO_MASK_HINT
 from src.inference.mask_records import write_json
 
 GROUND_TRUTH = "ground_truth"
@@ -178,6 +179,8 @@ class EverythingProtocol:
         for phase in ("encode", "decode", "other", "total"):
             seconds = [modes[mode]["seconds_per_image"][phase]["mean"] for mode in modes]
             rows.append((f"seconds, {phase}", *_with_shares(seconds, 3)))
+        if not any(mode["masks_per_image"] for mode in modes.values()):
+            rows.append((NO_MASK_HINT,))
         return rows
 
     def write(self, folder, scores):

@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.images import ImageError, read_image
+from src.inference.everything_settings import NO_MASK_HINT
 from src.inference.mask_records import write_json
 from src.inference.visualize import draw_everything, write_png
 
@@ -145,8 +146,7 @@ def segment_files(generator, images, folder, report):
         report(f"{name}: {len(records)} masks, {counts.points} points in {counts.seconds:.1f} s "
                f"(encoder {counts.encoder_seconds:.1f} s, decoder {counts.decoder_seconds:.1f} s); wrote {target}.png")
         if not records:
-            report(f"{name}: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
-                   "--everything.stability_score_thresh")
+            report(f"{name}: {NO_MASK_HINT}")
     return count
 
 

@@ -158,6 +158,19 @@ def test_everything_protocol_with_a_network(annotations_path, inputs, tmp_path, 
     assert written == []
 
 
+def test_no_mask_in_any_mode_is_said_with_the_way_out(annotations_path, inputs):
+    protocol = EverythingProtocol(section(annotations_path), inputs, EverythingSettings())
+    seconds = {phase: {"mean": 1.0} for phase in ("encode", "decode", "other", "total")}
+    none = {"miou": 0.0, "ar100": 0.0, "ar1000": 0.0, "masks_per_image": 0.0, "points_per_image": 4.0,
+            "decoder_calls_per_image": 1.0, "points_saved": 0.0, "largest_logit": None, "seconds_per_image": seconds}
+    hint = ("no mask passed the thresholds; lower --everything.pred_iou_thresh or --everything.stability_score_thresh, "
+            "or with the weights that ship give --config configs/nano_everything.yaml",)
+    scores = {"images": 1, "labels": 1, "modes": {"full": none, "hierarchical": none}}
+    assert protocol.rows(scores)[-1] == hint
+    scores["modes"]["full"] = {**none, "masks_per_image": 0.5}
+    assert hint not in protocol.rows(scores)
+
+
 def test_plain_decoding_is_a_mode(annotations_path, inputs):
     settings = section(annotations_path, modes=("full_plain",), annotators="apart")
     assert EverythingProtocol(settings, inputs, EverythingSettings()).settings["modes"] == ["full_plain"]

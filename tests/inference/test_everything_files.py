@@ -62,7 +62,8 @@ def test_overlay_json_and_line_of_each_image(tmp_path):
     assert np.abs(left - GREY).max() > 10 and np.abs(right - GREY).max() > 10 and np.abs(left - right).max() > 10
     assert lines[0].startswith("one.jpg: 2 masks, 4 points in 0.5 s (encoder 0.2 s, decoder 0.1 s); wrote ")
     assert lines[2] == ("dark.png: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
-                        "--everything.stability_score_thresh")
+                        "--everything.stability_score_thresh, or with the weights that ship give --config "
+                        "configs/nano_everything.yaml")
 
 
 def test_no_image_overwrites_another(tmp_path):
