@@ -128,7 +128,7 @@ def points_section(results, output):
 def everything_section(results, output):
     header = ["result", "network", "set", "images", "labels", "annotators", "mode", "points a side", "tau",
               "IoU, stability above", "mean IoU", "mean IoU / first", "AR@100", "AR@1000", "masks", "points",
-              "decoder calls", "s encode", "s decode", "s total", "s / first"]
+              "batches of points", "s encode", "s decode", "s total", "s / first"]
     rows, dots = [], {}
     for name, content in results:
         first = next(iter(content["modes"].values()))

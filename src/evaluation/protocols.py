@@ -171,7 +171,7 @@ class EverythingProtocol:
                 ("", *modes, *(f"{mode} / {next(iter(modes))}" for mode in list(modes)[1:]))]
         for name, title in (("miou", "mean IoU of best mask"), *((f"ar{limit}", f"AR@{limit}") for limit in LIMITS)):
             rows.append((title, *_with_shares([modes[mode][name] for mode in modes], 4)))
-        for name, title in (("masks", "masks"), ("points", "points decoded"), ("decoder_calls", "decoder calls")):
+        for name, title in (("masks", "masks"), ("points", "points decoded"), ("decoder_calls", "batches of points")):
             rows.append((title, *_with_shares([modes[mode][f"{name}_per_image"] for mode in modes], 1)))
         rows.append(("points saved", *(f"{scores['points_saved']:.1%}" for scores in modes.values())))
         rows.append(("largest logit, median", *("-" if scores["largest_logit"] is None else

@@ -150,7 +150,7 @@ def test_everything_protocol_with_a_network(annotations_path, inputs, tmp_path, 
     assert (hierarchical["points_per_image"], hierarchical["decoder_calls_per_image"]) == (4, 1)
     assert 0 < hierarchical["masks_per_image"] <= full["masks_per_image"] and full["miou"] > 0
     assert rows[""] == ["full", "hierarchical", "hierarchical / full"]
-    assert rows["points decoded"] == ["16.0", "4.0", "25.0%"] and rows["decoder calls"] == ["2.0", "1.0", "50.0%"]
+    assert rows["points decoded"] == ["16.0", "4.0", "25.0%"] and rows["batches of points"] == ["2.0", "1.0", "50.0%"]
     assert rows["points saved"] == ["0.0%", "75.0%"] and hierarchical["points_saved"] == 0.75
     assert rows["largest logit, median"][0] == f"{full['largest_logit']:.1f}"
     assert rows["seconds, total"][0] == f"{full['seconds_per_image']['total']['mean']:.3f}"

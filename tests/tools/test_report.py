@@ -72,6 +72,7 @@ def test_one_document_of_all_protocols(tmp_path):
     row = f"| all | {network} | 3 | 9 | apart"
     assert f"{row} | full | 32 | - | 0.6, 0.95 | 0.800 | 100.0% | {tail} | 2.000 | 100.0% |" in lines
     assert f"{row} | hierarchical | 8 of 32 | 8.5 | 0.6, 0.95 | 0.788 | 98.5% | {tail} | 0.900 | 45.0% |" in lines
+    assert any("| masks | points | batches of points | s encode | s decode |" in line for line in lines)
     assert "- clicks: `eval.py --eval.limit=3`" in lines
     for name in ("points.png", "everything.png"):
         with Image.open(tmp_path / "out" / name) as picture:
