@@ -100,7 +100,9 @@ def box_section(results, metric):
     rows = []
     for name, content in results:
         digest = content["settings"]["boxes_sha256"]
-        boxes = f"{Path(content['boxes_from'] or '-').name}, sha256 {digest[:12]}" if digest else "of the labels"
+        source = content["boxes_from"]
+        boxes = ("of the labels" if source in (None, "ground_truth") else source) if not digest else (
+            f"{Path(source or '-').name}, sha256 {digest[:12]}")
         rows.append([name, *what(content), content["images"], boxes, content["settings"]["max_detections"],
                      *(content[key] for key in names), content["mean_iou"]])
     for name, value in PAPER_AP[metric]:

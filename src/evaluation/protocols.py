@@ -40,6 +40,7 @@ from src.inference.everything_settings import NO_MASK_HINT
 from src.inference.mask_records import write_json
 
 GROUND_TRUTH = "ground_truth"
+AS_IN_FILE = "as in the file"
 MASK_CHOICES = {"confident": "highest predicted IoU of three masks", "single": "the single mask"}
 MODES = {"full": {"hierarchical": False}, "hierarchical": {"hierarchical": True},
          "full_plain": {"hierarchical": False, "fast": False}}
@@ -99,18 +100,23 @@ class BoxProtocol:
 
 
 class ResultsProtocol(BoxProtocol):
-    """Masks that another program made of the same boxes, from the file `section.results`; nothing is predicted."""
+    """Masks that another program made, from the file `section.results`; nothing is predicted. Of which boxes they are,
+    only the user can say, by `section.boxes`; how they were chosen, nobody."""
 
     def __init__(self, section, inputs):
         super().__init__(section, inputs)
+        self._boxes_from = AS_IN_FILE if section.boxes == GROUND_TRUTH else section.boxes
+        self.settings["mask_choice"] = AS_IN_FILE
+        if section.boxes == GROUND_TRUTH:
+            self.settings["boxes"] = AS_IN_FILE
         dataset, image_ids, labels, skipped = inputs
         self._records = read_results(section.results, dataset, image_ids, labels, skipped)
 
     def evaluate(self, predictor, log):
         scores, self._results = score_masks(self._records, self.inputs.labels, self.section.max_detections,
                                             self._metric)
-        return {**scores, "metric": self.section.metric, "boxes_from": self.section.boxes,
-                "mask_choice": "as in the file", "mask_score": "as in the file"}
+        return {**scores, "metric": self.section.metric, "boxes_from": self._boxes_from, "mask_choice": AS_IN_FILE,
+                "mask_score": AS_IN_FILE}
 
 
 class PointsProtocol:

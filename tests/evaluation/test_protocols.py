@@ -25,7 +25,14 @@ from src.checkpoint.file_hash import file_sha256
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
-from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, read_annotators
+from src.evaluation.protocols import (
+    BoxProtocol,
+    EverythingProtocol,
+    Inputs,
+    PointsProtocol,
+    ResultsProtocol,
+    read_annotators,
+)
 from src.evaluation.results_log import ResultsLog
 from src.inference.everything import EverythingSettings
 from src.inference.predictor import SamPredictor
@@ -117,6 +124,23 @@ def test_box_protocol_with_lvis(annotations_path, inputs, tmp_path):
     assert scores["ap"] == scores["ap_common"] == pytest.approx(1) and scores["ap_rare"] is None
     assert rows["LVIS AP common"] == ["1.000"] and rows["LVIS AP rare"] == ["-"] and rows["LVIS AR"] == ["1.000"]
     assert rows["maxDets"] == ["300 of an image, all categories"] and rows["mean IoU"] == ["1.000"]
+
+
+def test_results_protocol_claims_no_boxes_and_no_choice_of_its_own(annotations_path, inputs, tmp_path):
+    """Which boxes the masks of a file are of is what eval.boxes says, unless that is its default."""
+    results, boxes = tmp_path / "results.json", tmp_path / "boxes.json"
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "segmentation": SQUARE, "score": 0.5}]))
+    boxes.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 10], "score": 0.5}]))
+    protocol = ResultsProtocol(section(annotations_path, results=str(results)), inputs)
+    scores, rows, _ = run(protocol, None, tmp_path / "out")
+    assert (scores["boxes_from"], scores["mask_choice"], scores["mask_score"]) == ("as in the file",) * 3
+    assert (protocol.settings["boxes"], protocol.settings["mask_choice"]) == ("as in the file",) * 2
+    assert rows["boxes"] == rows["mask choice"] == ["as in the file"]
+    protocol = ResultsProtocol(section(annotations_path, results=str(results), boxes=str(boxes)), inputs)
+    scores, rows, _ = run(protocol, None, tmp_path / "other")
+    assert scores["boxes_from"] == str(boxes) and protocol.settings["boxes"] == "detections"
+    assert protocol.settings["boxes_sha256"] == file_sha256(boxes)
+    assert protocol.settings["mask_choice"] == "as in the file"
 
 
 def test_points_protocol(annotations_path, inputs, tmp_path):

@@ -84,6 +84,8 @@ def test_masks_of_a_file_have_no_network(tmp_path):
                                      if key not in ("variant", "image_size", "checkpoint_sha256")}}
     lines = lines_of(tmp_path, *write(tmp_path, lite=of_a_file))
     assert any(line.startswith("| lite | masks of a file | ") for line in lines)
+    lines = lines_of(tmp_path / "out", *write(tmp_path / "new", lite={**of_a_file, "boxes_from": "as in the file"}))
+    assert any(line.startswith("| lite | ") and "| 3 | as in the file | 100 |" in line for line in lines)
 
 
 def test_figures_of_the_paper_are_marked(tmp_path):
