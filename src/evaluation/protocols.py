@@ -153,12 +153,12 @@ class EverythingProtocol:
         everything: EverythingSettings of the full grid, the first mode; others differ as MODES says.
 
     Raises:
-        ValueError: annotators apart, where annotations name none.
+        ValueError: no mode, a plan of points beside the modes' own, or annotators apart, where annotations name none.
     """
 
     def __init__(self, section, inputs, everything):
         self.inputs = inputs
-        self._settings = {mode: replace(everything, output_mode="coco_rle", **MODES[mode]) for mode in section.modes}
+        self._settings = settings_of_modes(everything, section.modes)
         if not self._settings:
             raise ValueError(f"eval.modes is empty; name some of {', '.join(MODES)}")
         self._annotators = read_annotators(section.annotations) if section.annotators == "apart" else None
@@ -191,6 +191,15 @@ class EverythingProtocol:
 
     def write(self, folder, scores):
         return []
+
+
+def settings_of_modes(everything, modes):
+    """{mode: EverythingSettings} as MODES says, masks as run lengths; a ValueError for settings that name a plan of
+    points of their own, as every mode has one."""
+    if everything.hierarchical:
+        raise ValueError(f"everything.hierarchical=true changes nothing: each mode ({', '.join(modes)}) has its own "
+                         "plan of points; leave it out")
+    return {mode: replace(everything, output_mode="coco_rle", **MODES[mode]) for mode in modes}
 
 
 def read_annotators(path):

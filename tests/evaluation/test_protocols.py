@@ -212,6 +212,13 @@ def test_annotators(annotations_path, inputs):
             EverythingProtocol(section(annotations_path, annotators="apart"), inputs, EverythingSettings())
 
 
+def test_a_plan_beside_the_modes_own_is_refused(annotations_path, inputs):
+    message = (r"^everything.hierarchical=true changes nothing: each mode \(full, hierarchical\) has its own plan of "
+               "points; leave it out$")
+    with pytest.raises(ValueError, match=message):
+        EverythingProtocol(section(annotations_path), inputs, EverythingSettings(hierarchical=True))
+
+
 def test_no_mode_is_refused(annotations_path, inputs):
     with pytest.raises(ValueError, match="eval.modes is empty; name some of full, hierarchical, full_plain"):
         EverythingProtocol(section(annotations_path, modes=()), inputs, EverythingSettings())
