@@ -19,12 +19,13 @@
     python demo.py --image photo.jpg --box 40,30,300,420                       one object by its box
     python demo.py --image photo.jpg --box 40,30,300,420 --box 310,0,600,420   several objects
     python demo.py --image photo.jpg --point 320,240 --all-masks               the three candidates side by side
-    python demo.py --image photo.jpg --everything                              all objects, hierarchical points
-    python demo.py --image folder/ --everything --full-grid                    every picture of a folder, all points
-    python demo.py --video clip.mp4 --every 10 --everything                    every tenth frame
+    python demo.py --image photo.jpg --everything --config configs/nano_everything.yaml             all objects
+    python demo.py --image folder/ --everything --full-grid --config configs/nano_everything.yaml   of a folder
+    python demo.py --video clip.mp4 --every 10 --everything --config configs/nano_everything.yaml   every tenth frame
 
 All coordinates are pixels of the image, upright as its EXIF flag says; of a prompt's three masks the one of the highest
-predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything: --everything.pred_iou_thresh=0.8, ...
+predicted IoU is kept (arXiv 2312.13789, section 4). Settings of --everything: those of the weights that ship are in
+configs/nano_everything.yaml; for others --everything.pred_iou_thresh=0.8, ...
 """
 import argparse
 import dataclasses
@@ -36,7 +37,7 @@ from src.data.images import read_image
 from src.export.engines import ENGINES, is_export, open_predictor
 from src.inference.chosen_checkpoint import choose_checkpoint
 from src.inference.everything import EverythingGenerator, EverythingSettings
-from src.inference.everything_files import read_frames, read_pictures, segment_files
+from src.inference.everything_files import make_folder, read_frames, read_pictures, segment_files
 from src.inference.mask_records import prompt_records, write_json
 from src.inference.visualize import draw_candidates, write_png
 from src.prompts.from_text import join_negative, parse_prompts, refuse_unused
@@ -86,8 +87,9 @@ def everything(arguments, config):
     broken = []
     images = (read_frames(arguments.video, 1 if arguments.every is None else arguments.every) if arguments.video else
               read_pictures(arguments.image, lambda line: (broken.append(line), print(f"skipped {line}"))))
+    folder = make_folder(arguments.output or Path("output", "demo"))
     generator = EverythingGenerator(open_network(arguments, config)[1], settings)
-    if not (count := segment_files(generator, images, arguments.output or Path("output", "demo"), print)):
+    if not (count := segment_files(generator, images, folder, print)):
         raise ValueError(f"{arguments.image}: none of {len(broken)} pictures can be read")
     print(f"{count} images segmented, {len(broken)} skipped")
 

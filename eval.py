@@ -18,11 +18,13 @@
     python eval.py --eval.scales=output/quantize/scales.json --eval.annotations=data/val/instances.json   quantize.py's
     python eval.py --config configs/eval_coco.yaml --eval.boxes=vitdet_h_boxes.json --eval.checkpoint=tinysam.ckpt
     python eval.py --protocol points --eval.annotations=data/val/instances.json         box, points or everything
+    python eval.py --protocol everything --config configs/nano_everything.yaml --eval.annotations=data/instances.json
     python eval.py --engine openvino --eval.annotations=data/val/instances.json     docs/export.md: also --eval.mindir
 
 box: masks of the labels' boxes or a detector's, scored by COCO's or LVIS's AP and mean IoU. points: mean IoU after 1..9
-simulated clicks. everything: full grid and hierarchical strategy side by side. Prints a table; writes results.json
-(scores, settings, versions) and per_image.jsonl into eval.output_dir. An evaluation that was cut off continues from it.
+simulated clicks. everything: full grid and hierarchical strategy side by side; that configuration is for the weights
+that ship. Prints a table; writes results.json (scores, settings, versions) and per_image.jsonl into eval.output_dir. An
+evaluation that was cut off continues from it.
 """
 import dataclasses
 import shlex

@@ -26,6 +26,7 @@ import logging
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -173,4 +174,13 @@ def code_version() -> str:
 def versions() -> Dict[str, str]:
     """What a measured number was measured with: versions and the kind of processor."""
     return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+            "machine": ", ".join(dict.fromkeys((platform.machine(), processor_name(), f"{os.cpu_count()} cores")))}
+
+
+def processor_name(listing: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model; where nothing names it, its architecture."""
+    try:
+        found = re.search(r"^model name\s*:\s*(\S.*)$", listing.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, ValueError):
+        found = None  # another system
+    return (found.group(1).strip() if found else platform.processor()) or platform.machine()

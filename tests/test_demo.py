@@ -160,6 +160,20 @@ def test_files_that_cannot_be_used_end_in_one_line(monkeypatch, capsys, tmp_path
     assert code == 2 and "no manifest.json there; give the folder of an export" in err
 
 
+def test_everything_refuses_its_files_before_it_opens_the_network(monkeypatch, capsys, tmp_path, photo):
+    """The checkpoint is no file of weights: whoever reads it first says so."""
+    (tmp_path / "no.ckpt").write_text("no weights")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken.png").touch()
+    for image, output, message in (
+            (photo, tmp_path / "taken.png", f"--output ({tmp_path / 'taken.png'}) is a file; give a folder"),
+            (tmp_path / "empty", tmp_path / "out", f"{tmp_path / 'empty'}: no picture in this folder; it may hold ")):
+        code, _, err = run(monkeypatch, capsys, "demo.py", "--image", image, "--everything", "--output", output,
+                           "--checkpoint", tmp_path / "no.ckpt", "--device", "cpu", "--mode", "pynative")
+        assert code == 2 and err.startswith(f"demo.py: {message}") and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_everything_of_a_folder(monkeypatch, capsys, tmp_path, checkpoint, photo):
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -42,6 +42,16 @@ def test_configs_load_and_say_how_to_run_them(path):
     assert ".py" in head or ".sh" in head, f"{path.name}: its first comment gives no command"
 
 
+def test_commands_of_segment_everything_give_masks_with_the_weights_that_ship():
+    """The default thresholds are SAM's, which no mask of these weights passes."""
+    command = re.compile(r"python (?:demo|eval)\.py [^`\n]*(?:--everything(?![\w.])|--protocol everything)[^`\n]*")
+    found = {path.name: command.findall(path.read_text(encoding="utf-8")) for path in [*DOCUMENTS, *ROOT.glob("*.py")]}
+    assert all(found[name] for name in ("README.md", "demo.py", "eval.py", "everything.md", "evaluation.md"))
+    for name, commands in found.items():
+        shipped = [line for line in commands if "checkpoint" not in line and "pred_iou_thresh" not in line]
+        assert all("--config configs/nano_everything.yaml" in line for line in shipped), (name, shipped)
+
+
 def test_every_key_is_read_somewhere():
     code = "\n".join(p.read_text(encoding="utf-8") for p in CODE if p.name != "config.py")
     unread = [key for key in _known_keys() if not re.search(rf"\.{key.split('.')[1]}\b", code)]

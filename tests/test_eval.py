@@ -148,6 +148,13 @@ def test_everything_protocol_side_by_side(monkeypatch, capsys, tmp_path, files):
     assert code == 2 and "holds results of other settings (runtime.mode was 'pynative', now 'graph')" in err
 
 
+def test_a_plan_of_points_beside_the_modes_ends_in_one_line(monkeypatch, capsys, files):
+    code, out, err = run(monkeypatch, capsys, "eval.py", "--protocol=everything", f"--eval.annotations={files[1]}",
+                         "--everything.hierarchical=true")
+    assert (code, out, err) == (2, "", "eval.py: everything.hierarchical=true changes nothing: each mode (full, "
+                                "hierarchical) has its own plan of points; leave it out\n")
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["--protocol=boxes"], "command line: 'eval.protocol' is 'boxes'; it must be one of box, points, everything"),
     ([], "eval.annotations is empty; give a COCO-format JSON: --eval.annotations=FILE"),

@@ -172,6 +172,23 @@ def test_ranks_in_pynative_on_a_cpu_are_refused():
                                    "runtime.distributed": True}).runtime)
 
 
+def test_the_processor_is_named(monkeypatch, tmp_path):
+    """As Linux lists it on x86; elsewhere as Python knows it, and once."""
+    listing = tmp_path / "cpuinfo"
+    listing.write_text("processor\t: 0\nmodel\t\t: 85\nmodel name\t: Xeon (R) 2.5GHz\nmodel name\t: other\n")
+    assert runtime.processor_name(listing) == "Xeon (R) 2.5GHz"
+    for name, value in {"machine": "riscv", "processor": ""}.items():
+        monkeypatch.setattr(runtime.platform, name, lambda value=value: value)
+    monkeypatch.setattr(runtime.os, "cpu_count", lambda: 4)
+    listing.write_text("processor\t: 0\nCPU part\t: 0xd01\n")
+    assert runtime.processor_name(listing) == runtime.processor_name(tmp_path / "none") == "riscv"
+    monkeypatch.setattr(runtime.platform, "processor", lambda: "Kunpeng")
+    assert runtime.processor_name(listing) == "Kunpeng"
+    for name, machine in (("Kunpeng", "riscv, Kunpeng, 4 cores"), ("riscv", "riscv, 4 cores")):
+        monkeypatch.setattr(runtime, "processor_name", lambda name=name: name)
+        assert runtime.versions()["machine"] == machine
+
+
 def test_the_version_of_the_code_is_the_checkouts_or_the_packages(tmp_path):
     """A copy of src without .git has the package's version, which pyproject.toml states too; a commit has its own."""
     assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

@@ -42,7 +42,7 @@ from pycocotools import mask as coco_mask
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from src.config import load_config  # noqa: E402
-from src.evaluation.protocols import MODES  # noqa: E402
+from src.evaluation.protocols import settings_of_modes  # noqa: E402
 from src.inference.everything import EverythingGenerator, EverythingSettings  # noqa: E402
 from src.inference.everything_files import read_pictures  # noqa: E402
 from src.inference.mask_records import write_json  # noqa: E402
@@ -127,6 +127,7 @@ def main(argv=None):
         if arguments.repeats < 1:
             raise ValueError(f"--repeats ({arguments.repeats}) must be at least 1")
         settings = EverythingSettings(**{**dataclasses.asdict(config.everything), "output_mode": "coco_rle"})
+        modes = settings_of_modes(settings, (PLAIN, FAST, HIERARCHICAL))
         pictures = list(itertools.islice(read_pictures(arguments.images, print), arguments.limit or None))
         if not pictures:
             raise ValueError(f"{arguments.images}: none of the pictures can be read")
@@ -134,8 +135,7 @@ def main(argv=None):
         predictor = load_predictor(arguments.checkpoint)
         if not can_decode_tokens_first(predictor.sam):
             raise ValueError(f"{arguments.checkpoint}: a quantized network has no fast path to compare")
-        generators = {mode: EverythingGenerator(predictor, dataclasses.replace(settings, **MODES[mode]))
-                      for mode in (PLAIN, FAST, HIERARCHICAL)}
+        generators = {mode: EverythingGenerator(predictor, modes[mode]) for mode in modes}
         runs = run_modes(generators, pictures, arguments.repeats)
         equality = {name: compare_records(runs[FAST][name]["records"], runs[PLAIN][name]["records"])
                     for name, _ in pictures}

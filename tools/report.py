@@ -22,6 +22,7 @@ of the paper are labelled as the paper's: other hardware, other weights, and, un
 """
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from src.prompts.grids import coarse_points  # noqa: E402
 
 APS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 SCORES = {"box": "ap", "points": "miou", "everything": "modes"}  # what a result of each protocol must hold
+HASH = re.compile(r"\b[0-9a-f]{64}\b")  # sha256; 12 digits of it tell files apart
 RARITIES = ("ap_rare", "ap_common", "ap_frequent")
 # The paper's AP with ViTDet-H boxes, by metric.
 PAPER_AP = {
@@ -87,10 +89,31 @@ def table(header, rows):
 
 
 def what(content):
-    """Network and set of a result, two cells."""
+    """Network, with what ran it unless that is MindSpore on floats, and set of a result, two cells."""
     settings = content["settings"]  # without a variant: masks of a file, by whatever network
     network = f"{settings['variant']}, {settings['image_size']} px" if "variant" in settings else "masks of a file"
+    if settings["engine"] not in (None, "mindspore"):
+        network += f", {re.sub(HASH, lambda found: found[0][:12], settings['engine'])}"
     return network, "/".join(Path(content["annotations"]).parts[-2:])
+
+
+def command_line(name, content):
+    """Line of a result's command and of what it ran on."""
+    stack = [value if key == "machine" else f"{key} {value}" for key, value in (content["versions"] or {}).items()]
+    ran_on = [content["settings"]["device"], ", ".join(stack)]
+    return "; ".join([f"- {name}: `{content['command'] or '-'}`", *filter(None, ran_on)])
+
+
+def boxes_of(content):
+    """Whose boxes: a file's by name and hash, the labels', or as a file of masks has it."""
+    source, digest = content["boxes_from"], content["settings"]["boxes_sha256"]
+    if digest:
+        return f"{Path(source or '-').name}, sha256 {digest[:12]}"
+    return "of the labels" if source in (None, "ground_truth") else source
+
+
+def number(value, digits):
+    return None if value is None else f"{value:.{digits}f}"
 
 
 def box_section(results, metric):
@@ -99,9 +122,7 @@ def box_section(results, metric):
               *(name[:2].upper() + name[2:].replace("_", " ") for name in names), "mean IoU"]
     rows = []
     for name, content in results:
-        digest = content["settings"]["boxes_sha256"]
-        boxes = f"{Path(content['boxes_from'] or '-').name}, sha256 {digest[:12]}" if digest else "of the labels"
-        rows.append([name, *what(content), content["images"], boxes, content["settings"]["max_detections"],
+        rows.append([name, *what(content), content["images"], boxes_of(content), content["settings"]["max_detections"],
                      *(content[key] for key in names), content["mean_iou"]])
     for name, value in PAPER_AP[metric]:
         rows.append([f"{name} (paper)", "-", PAPER_SETS[metric], "all", "ViTDet-H", "-", value,
@@ -128,7 +149,7 @@ def points_section(results, output):
 def everything_section(results, output):
     header = ["result", "network", "set", "images", "labels", "annotators", "mode", "points a side", "tau",
               "IoU, stability above", "mean IoU", "mean IoU / first", "AR@100", "AR@1000", "masks", "points",
-              "decoder calls", "s encode", "s decode", "s total", "s / first"]
+              "batches of points", "s encode", "s decode", "s total", "s / first"]
     rows, dots = [], {}
     for name, content in results:
         first = next(iter(content["modes"].values()))
@@ -137,8 +158,7 @@ def everything_section(results, output):
             rows.append([name, *what(content), content["images"], content["labels"], content["settings"]["annotators"],
                          mode, *plan(content["settings"], mode == "hierarchical"), miou, share(miou, first["miou"]),
                          scores["ar100"], scores["ar1000"],
-                         *(scores[f"{key}_per_image"] and f"{scores[f'{key}_per_image']:.1f}"
-                           for key in ("masks", "points", "decoder_calls")),
+                         *(number(scores[f"{key}_per_image"], 1) for key in ("masks", "points", "decoder_calls")),
                          *seconds, share(seconds[-1], mean_seconds(first, "total"))])
             if None not in (miou, seconds[-1]):
                 dots.setdefault(name, {})[mode] = seconds[-1], miou
@@ -193,7 +213,7 @@ def main(argv=None):
         for protocol, section in (("points", points_section), ("everything", everything_section)):
             chosen = [item for item in results if item[1]["protocol"] == protocol]
             lines += section(chosen, output) if chosen else []
-        lines += ["## Commands", "", *(f"- {name}: `{content['command'] or '-'}`" for name, content in results)]
+        lines += ["## Commands", "", *(command_line(name, content) for name, content in results)]
         text = "\n".join(lines) + "\n"
         write_atomically(output / "report.md", ".md", lambda part: part.write_text(text, encoding="utf-8"))
     except (ValueError, OSError) as error:

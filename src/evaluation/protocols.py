@@ -36,9 +36,11 @@ from src.evaluation.plots import plot_points
 from src.evaluation.points import evaluate_points
 from src.evaluation.results_file import read_results
 from src.inference.everything import EverythingGenerator
+from src.inference.everything_settings import NO_MASK_HINT
 from src.inference.mask_records import write_json
 
 GROUND_TRUTH = "ground_truth"
+AS_IN_FILE = "as in the file"
 MASK_CHOICES = {"confident": "highest predicted IoU of three masks", "single": "the single mask"}
 MODES = {"full": {"hierarchical": False}, "hierarchical": {"hierarchical": True},
          "full_plain": {"hierarchical": False, "fast": False}}
@@ -98,18 +100,23 @@ class BoxProtocol:
 
 
 class ResultsProtocol(BoxProtocol):
-    """Masks that another program made of the same boxes, from the file `section.results`; nothing is predicted."""
+    """Masks that another program made, from the file `section.results`; nothing is predicted. Of which boxes they are,
+    only the user can say, by `section.boxes`; how they were chosen, nobody."""
 
     def __init__(self, section, inputs):
         super().__init__(section, inputs)
+        self._boxes_from = AS_IN_FILE if section.boxes == GROUND_TRUTH else section.boxes
+        self.settings["mask_choice"] = AS_IN_FILE
+        if section.boxes == GROUND_TRUTH:
+            self.settings["boxes"] = AS_IN_FILE
         dataset, image_ids, labels, skipped = inputs
         self._records = read_results(section.results, dataset, image_ids, labels, skipped)
 
     def evaluate(self, predictor, log):
         scores, self._results = score_masks(self._records, self.inputs.labels, self.section.max_detections,
                                             self._metric)
-        return {**scores, "metric": self.section.metric, "boxes_from": self.section.boxes,
-                "mask_choice": "as in the file", "mask_score": "as in the file"}
+        return {**scores, "metric": self.section.metric, "boxes_from": self._boxes_from, "mask_choice": AS_IN_FILE,
+                "mask_score": AS_IN_FILE}
 
 
 class PointsProtocol:
@@ -146,12 +153,12 @@ class EverythingProtocol:
         everything: EverythingSettings of the full grid, the first mode; others differ as MODES says.
 
     Raises:
-        ValueError: annotators apart, where annotations name none.
+        ValueError: no mode, a plan of points beside the modes' own, or annotators apart, where annotations name none.
     """
 
     def __init__(self, section, inputs, everything):
         self.inputs = inputs
-        self._settings = {mode: replace(everything, output_mode="coco_rle", **MODES[mode]) for mode in section.modes}
+        self._settings = settings_of_modes(everything, section.modes)
         if not self._settings:
             raise ValueError(f"eval.modes is empty; name some of {', '.join(MODES)}")
         self._annotators = read_annotators(section.annotations) if section.annotators == "apart" else None
@@ -170,7 +177,7 @@ class EverythingProtocol:
                 ("", *modes, *(f"{mode} / {next(iter(modes))}" for mode in list(modes)[1:]))]
         for name, title in (("miou", "mean IoU of best mask"), *((f"ar{limit}", f"AR@{limit}") for limit in LIMITS)):
             rows.append((title, *_with_shares([modes[mode][name] for mode in modes], 4)))
-        for name, title in (("masks", "masks"), ("points", "points decoded"), ("decoder_calls", "decoder calls")):
+        for name, title in (("masks", "masks"), ("points", "points decoded"), ("decoder_calls", "batches of points")):
             rows.append((title, *_with_shares([modes[mode][f"{name}_per_image"] for mode in modes], 1)))
         rows.append(("points saved", *(f"{scores['points_saved']:.1%}" for scores in modes.values())))
         rows.append(("largest logit, median", *("-" if scores["largest_logit"] is None else
@@ -178,10 +185,21 @@ class EverythingProtocol:
         for phase in ("encode", "decode", "other", "total"):
             seconds = [modes[mode]["seconds_per_image"][phase]["mean"] for mode in modes]
             rows.append((f"seconds, {phase}", *_with_shares(seconds, 3)))
+        if not any(mode["masks_per_image"] for mode in modes.values()):
+            rows.append((NO_MASK_HINT,))
         return rows
 
     def write(self, folder, scores):
         return []
+
+
+def settings_of_modes(everything, modes):
+    """{mode: EverythingSettings} as MODES says, masks as run lengths; a ValueError for settings that name a plan of
+    points of their own, as every mode has one."""
+    if everything.hierarchical:
+        raise ValueError(f"everything.hierarchical=true changes nothing: each mode ({', '.join(modes)}) has its own "
+                         "plan of points; leave it out")
+    return {mode: replace(everything, output_mode="coco_rle", **MODES[mode]) for mode in modes}
 
 
 def read_annotators(path):

@@ -25,32 +25,38 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.images import ImageError, read_image
+from src.inference.everything_settings import NO_MASK_HINT
 from src.inference.mask_records import write_json
 from src.inference.visualize import draw_everything, write_png
 
+RESULT = "_everything"  # what the names of a picture's overlay and JSON end in
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def read_pictures(path, on_broken):
-    """Pictures of a file or of all picture files of a folder, in order of their names.
+    """Pictures of a file or of all picture files of a folder, in order of their names, but for the overlays that
+    `segment_files` wrote there.
 
     Args:
         path: a file, or a folder.
         on_broken: called with the line that says why a picture of a folder was left out.
 
-    Yields:
-        (file name, [H, W, 3] uint8 RGB, upright as its EXIF flag says)
+    Returns:
+        Iterator of (file name, [H, W, 3] uint8 RGB, upright as its EXIF flag says).
 
     Raises:
-        ValueError: the one picture cannot be read, or a folder without pictures.
+        ValueError: the one picture cannot be read, or a folder without pictures; at the call, before any is asked for.
     """
     path = Path(path)
     if not path.is_dir():
-        yield path.name, read_image(path, apply_orientation=True)
-        return
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        return iter([(path.name, read_image(path, apply_orientation=True))])
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and not _is_result(file))
     if not files:
         raise ValueError(f"{path}: no picture in this folder; it may hold {', '.join(PICTURE_SUFFIXES)}")
+    return _readable(files, on_broken)
+
+
+def _readable(files, on_broken):
     for file in files:
         try:
             image = read_image(file, apply_orientation=True)
@@ -63,17 +69,21 @@ def read_pictures(path, on_broken):
 def read_frames(path, every=1):
     """Every `every`-th frame of a video.
 
-    Yields:
-        ("STEM_000123", [H, W, 3] uint8 RGB), the number counting all frames from 0.
+    Returns:
+        Iterator of ("STEM_000123", [H, W, 3] uint8 RGB), the number counting all frames from 0.
 
     Raises:
-        ValueError: not a file that can be read as a video, or its first frame cannot.
+        ValueError: no such file, at the call; with the first frame: it cannot be read as a video.
     """
     if every < 1:
         raise ValueError(f"every ({every}) must be at least 1 frame")
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such video file")
+    return _frames(path, every)
+
+
+def _frames(path, every):
     video = cv2.VideoCapture(str(path))
     try:
         index = 0
@@ -88,6 +98,22 @@ def read_frames(path, every=1):
             raise ValueError(f"{path}: not a video, or OpenCV cannot decode its first frame")
     finally:
         video.release()
+
+
+def make_folder(path):
+    """The folder of --output, made if it is not there -> Path; a ValueError where a file is in its way."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(place for place in (path, *path.parents) if place.exists())
+        raise ValueError(f"--output ({file}) is a file; give a folder") from None
+    return path
+
+
+def _is_result(file):
+    """Whether `segment_files` wrote this picture: its JSON lies beside it."""
+    return file.name.endswith(f"{RESULT}.png") and file.with_suffix(".json").exists()
 
 
 def image_json(records, name, image_id, size):
@@ -114,14 +140,13 @@ def segment_files(generator, images, folder, report):
             records, counts = generator.run(image, lambda done, total, bar=bar: _advance(bar, done, total))
         stem = _free_stem(name, used)
         used.add(stem)
-        target = Path(folder, f"{stem}_everything")
+        target = Path(folder, stem + RESULT)
         write_png(f"{target}.png", draw_everything(image, [record["segmentation"] for record in records]))
         write_json(f"{target}.json", image_json(records, name, count, image.shape[:2]))
         report(f"{name}: {len(records)} masks, {counts.points} points in {counts.seconds:.1f} s "
                f"(encoder {counts.encoder_seconds:.1f} s, decoder {counts.decoder_seconds:.1f} s); wrote {target}.png")
         if not records:
-            report(f"{name}: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
-                   "--everything.stability_score_thresh")
+            report(f"{name}: {NO_MASK_HINT}")
     return count
 
 

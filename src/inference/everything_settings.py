@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 from src.prompts.grids import points_of_layer
 
+NO_MASK_HINT = ("no mask passed the thresholds; lower --everything.pred_iou_thresh or "
+                "--everything.stability_score_thresh, or with the weights that ship give "
+                "--config configs/nano_everything.yaml")
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 

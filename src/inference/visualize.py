@@ -15,7 +15,8 @@
 """Pictures of masks: translucent colour, contour, the prompt's marks and the predicted IoU.
 
 Everything is drawn in a unit that follows the picture's size, and small images are enlarged first, so marks and text
-are as readable on 64 pixels as on 8000. Colours depend on the mask's place in the list alone.
+are as readable on 64 pixels as on 8000. Colours depend on the mask's place in the list alone. Memory: a mask takes no
+more than a few bytes a pixel while it is drawn.
 """
 import colorsys
 
@@ -28,6 +29,7 @@ from src.inference.mask_records import decode_mask, mask_box, rle_areas
 
 SMALLEST_CANVAS = 960  # pixels of the longest side below which an image is enlarged before drawing
 MASK_OPACITY = 0.45
+UNITS_ACROSS = 40  # that the short side has at least, so that an outline of 5 stays an outline on a strip
 WHITE, INK = (255, 255, 255), (24, 26, 30)
 POSITIVE, NEGATIVE = (34, 197, 94), (239, 68, 68)
 FIRST_HUE, GOLDEN_RATIO = 0.58, 0.618033988749895
@@ -54,8 +56,7 @@ def draw_overlay(image, masks, iou_predictions=None, point_coords=None, point_la
         [h, w, 3] uint8 RGB, the image's size, or enlarged until its longest side has SMALLEST_CANVAS pixels.
     """
     scale, canvas = _enlarged(image)
-    size = canvas.shape[1::-1]
-    unit = max(size) / 1000
+    size, unit = canvas.shape[1::-1], _unit(canvas)
     anchors = [_draw_mask(canvas, mask, mask_color(index), unit) for index, mask in enumerate(masks)]
     boxes = [] if boxes is None else boxes
     for index, box in enumerate(boxes):
@@ -83,7 +84,7 @@ def draw_everything(image, segmentations):
         [h, w, 3] uint8 RGB, size as in `draw_overlay`.
     """
     scale, canvas = _enlarged(image)
-    unit = max(canvas.shape[:2]) / 1000
+    unit = _unit(canvas)
     areas = rle_areas(segmentations)
     for index in sorted(range(len(areas)), key=lambda index: -areas[index]):
         mask = decode_mask(segmentations[index])
@@ -141,6 +142,11 @@ def _font(size):
     return ImageFont.load_default(size=max(8, size))
 
 
+def _unit(canvas):
+    """A thousandth of the longest side, less on a picture so narrow that marks would be larger than it."""
+    return min(max(canvas.shape[:2]) / 1000, min(canvas.shape[:2]) / UNITS_ACROSS)
+
+
 def _thickness(unit, thousandths):
     return max(1, round(unit * thousandths))
 
@@ -151,12 +157,16 @@ def _draw_mask(canvas, mask, color, unit, outlines=((WHITE, 5), (None, 2.6))):
     outlines: (colour, thickness in units) of its contours, None for the mask's own colour.
     """
     height, width = canvas.shape[:2]
-    # Linear weights enlarged with the picture keep the edge of a small mask smooth.
-    smooth = cv2.resize(np.asarray(mask, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    inside = smooth >= 0.5
+    inside = np.asarray(mask, bool)
+    if inside.shape != (height, width):
+        # Linear weights enlarged with the picture keep the edge of a small mask smooth.
+        inside = cv2.resize(inside.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
     if not inside.any():
         return None
-    canvas[inside] = np.round(canvas[inside] * (1 - MASK_OPACITY) + np.array(color) * MASK_OPACITY).astype(np.uint8)
+    for channel, part in enumerate(color):
+        # A table of 256 values: blending pixels as float64 takes 50 bytes each, gigabytes on a large picture.
+        table = np.round(np.arange(256) * (1 - MASK_OPACITY) + part * MASK_OPACITY).astype(np.uint8)
+        np.copyto(canvas[..., channel], cv2.LUT(canvas[..., channel], table), where=inside)
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for outline, thickness in outlines:
         cv2.drawContours(canvas, contours, -1, outline or color, _thickness(unit, thickness), cv2.LINE_AA)

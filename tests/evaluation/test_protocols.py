@@ -25,7 +25,14 @@ from src.checkpoint.file_hash import file_sha256
 from src.data.coco import CocoDataset
 from src.data.records import SkipLog
 from src.evaluation.box_sources import read_labels
-from src.evaluation.protocols import BoxProtocol, EverythingProtocol, Inputs, PointsProtocol, read_annotators
+from src.evaluation.protocols import (
+    BoxProtocol,
+    EverythingProtocol,
+    Inputs,
+    PointsProtocol,
+    ResultsProtocol,
+    read_annotators,
+)
 from src.evaluation.results_log import ResultsLog
 from src.inference.everything import EverythingSettings
 from src.inference.predictor import SamPredictor
@@ -119,6 +126,23 @@ def test_box_protocol_with_lvis(annotations_path, inputs, tmp_path):
     assert rows["maxDets"] == ["300 of an image, all categories"] and rows["mean IoU"] == ["1.000"]
 
 
+def test_results_protocol_claims_no_boxes_and_no_choice_of_its_own(annotations_path, inputs, tmp_path):
+    """Which boxes the masks of a file are of is what eval.boxes says, unless that is its default."""
+    results, boxes = tmp_path / "results.json", tmp_path / "boxes.json"
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "segmentation": SQUARE, "score": 0.5}]))
+    boxes.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 10], "score": 0.5}]))
+    protocol = ResultsProtocol(section(annotations_path, results=str(results)), inputs)
+    scores, rows, _ = run(protocol, None, tmp_path / "out")
+    assert (scores["boxes_from"], scores["mask_choice"], scores["mask_score"]) == ("as in the file",) * 3
+    assert (protocol.settings["boxes"], protocol.settings["mask_choice"]) == ("as in the file",) * 2
+    assert rows["boxes"] == rows["mask choice"] == ["as in the file"]
+    protocol = ResultsProtocol(section(annotations_path, results=str(results), boxes=str(boxes)), inputs)
+    scores, rows, _ = run(protocol, None, tmp_path / "other")
+    assert scores["boxes_from"] == str(boxes) and protocol.settings["boxes"] == "detections"
+    assert protocol.settings["boxes_sha256"] == file_sha256(boxes)
+    assert protocol.settings["mask_choice"] == "as in the file"
+
+
 def test_points_protocol(annotations_path, inputs, tmp_path):
     protocol = PointsProtocol(section(annotations_path), inputs)
     assert protocol.settings == {"max_points": 2, "first_mask": "confident", "feed_mask": False, "prompt_batch": 4}
@@ -150,12 +174,25 @@ def test_everything_protocol_with_a_network(annotations_path, inputs, tmp_path, 
     assert (hierarchical["points_per_image"], hierarchical["decoder_calls_per_image"]) == (4, 1)
     assert 0 < hierarchical["masks_per_image"] <= full["masks_per_image"] and full["miou"] > 0
     assert rows[""] == ["full", "hierarchical", "hierarchical / full"]
-    assert rows["points decoded"] == ["16.0", "4.0", "25.0%"] and rows["decoder calls"] == ["2.0", "1.0", "50.0%"]
+    assert rows["points decoded"] == ["16.0", "4.0", "25.0%"] and rows["batches of points"] == ["2.0", "1.0", "50.0%"]
     assert rows["points saved"] == ["0.0%", "75.0%"] and hierarchical["points_saved"] == 0.75
     assert rows["largest logit, median"][0] == f"{full['largest_logit']:.1f}"
     assert rows["seconds, total"][0] == f"{full['seconds_per_image']['total']['mean']:.3f}"
     assert rows["mean IoU of best mask"][0] == f"{full['miou']:.4f}"
     assert written == []
+
+
+def test_no_mask_in_any_mode_is_said_with_the_way_out(annotations_path, inputs):
+    protocol = EverythingProtocol(section(annotations_path), inputs, EverythingSettings())
+    seconds = {phase: {"mean": 1.0} for phase in ("encode", "decode", "other", "total")}
+    none = {"miou": 0.0, "ar100": 0.0, "ar1000": 0.0, "masks_per_image": 0.0, "points_per_image": 4.0,
+            "decoder_calls_per_image": 1.0, "points_saved": 0.0, "largest_logit": None, "seconds_per_image": seconds}
+    hint = ("no mask passed the thresholds; lower --everything.pred_iou_thresh or --everything.stability_score_thresh, "
+            "or with the weights that ship give --config configs/nano_everything.yaml",)
+    scores = {"images": 1, "labels": 1, "modes": {"full": none, "hierarchical": none}}
+    assert protocol.rows(scores)[-1] == hint
+    scores["modes"]["full"] = {**none, "masks_per_image": 0.5}
+    assert hint not in protocol.rows(scores)
 
 
 def test_plain_decoding_is_a_mode(annotations_path, inputs):
@@ -173,6 +210,13 @@ def test_annotators(annotations_path, inputs):
         message = f"labels.json: annotation {number} names no 'annotator' or has no id; set eval.annotators=together"
         with pytest.raises(ValueError, match=message):
             EverythingProtocol(section(annotations_path, annotators="apart"), inputs, EverythingSettings())
+
+
+def test_a_plan_beside_the_modes_own_is_refused(annotations_path, inputs):
+    message = (r"^everything.hierarchical=true changes nothing: each mode \(full, hierarchical\) has its own plan of "
+               "points; leave it out$")
+    with pytest.raises(ValueError, match=message):
+        EverythingProtocol(section(annotations_path), inputs, EverythingSettings(hierarchical=True))
 
 
 def test_no_mode_is_refused(annotations_path, inputs):

@@ -24,7 +24,7 @@ from PIL import Image
 
 from src.data.records import decode_segmentation
 from src.inference import everything_files
-from src.inference.everything_files import read_frames, read_pictures, segment_files
+from src.inference.everything_files import make_folder, read_frames, read_pictures, segment_files
 from src.inference.mask_records import mask_record
 
 GREY = 100
@@ -62,7 +62,8 @@ def test_overlay_json_and_line_of_each_image(tmp_path):
     assert np.abs(left - GREY).max() > 10 and np.abs(right - GREY).max() > 10 and np.abs(left - right).max() > 10
     assert lines[0].startswith("one.jpg: 2 masks, 4 points in 0.5 s (encoder 0.2 s, decoder 0.1 s); wrote ")
     assert lines[2] == ("dark.png: no mask passed the thresholds; lower --everything.pred_iou_thresh or "
-                        "--everything.stability_score_thresh")
+                        "--everything.stability_score_thresh, or with the weights that ship give --config "
+                        "configs/nano_everything.yaml")
 
 
 def test_no_image_overwrites_another(tmp_path):
@@ -114,6 +115,38 @@ def test_pictures_of_a_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no picture in this folder; it may hold .jpg"):
         list(read_pictures(tmp_path / "empty", broken.append))
+
+
+def test_a_second_run_on_a_folder_leaves_out_its_own_overlays(tmp_path):
+    """Those with their JSON beside them; a picture that only has such a name stays."""
+    names = ["a.jpg", "b_everything.png", "c.v2.png"]
+    for name in names:
+        Image.fromarray(grey()).save(tmp_path / name)
+    for _ in range(2):
+        assert segment_files(Halves(), read_pictures(tmp_path, print), tmp_path, lambda line: None) == 3
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "a_everything.png", "b_everything.png", "b_everything_everything.png", "c.v2.png", "c.v2_everything.png"]
+    assert [name for name, _ in read_pictures(tmp_path, print)] == names
+
+
+def test_what_cannot_be_read_is_refused_at_the_call(tmp_path):
+    """Before a network is opened, not with the first picture that is asked for."""
+    with pytest.raises(ValueError, match="no picture in this folder"):
+        read_pictures(tmp_path, print)
+    with pytest.raises(ValueError, match="none.jpg: no such image file"):
+        read_pictures(tmp_path / "none.jpg", print)
+    with pytest.raises(ValueError, match="none.mp4: no such video file"):
+        read_frames(tmp_path / "none.mp4")
+
+
+def test_the_output_folder_is_made_unless_a_file_is_in_its_way(tmp_path):
+    assert make_folder(str(tmp_path / "a" / "b")) == make_folder(tmp_path / "a" / "b")  # there already
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file.png").touch()
+    for path in (tmp_path / "file.png", tmp_path / "file.png" / "below"):
+        with pytest.raises(ValueError) as error:
+            make_folder(path)
+        assert str(error.value) == f"--output ({tmp_path / 'file.png'}) is a file; give a folder"
 
 
 def test_frames_of_a_video(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """Overlay pictures: what lies where, in which colour, at every size of image."""
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,6 +52,36 @@ def test_mask_is_blended_inside_and_nothing_outside():
     np.testing.assert_array_equal(picture[720:], 100)
     assert tuple(picture[500, 200]) == mask_color(0)  # the contour
     np.testing.assert_array_equal(image, 100)  # the caller's image stays
+
+
+def test_every_value_is_blended_as_in_floating_point():
+    """All 256 values of each channel under colours whose weights fall on halves, too: 0.55 x + 0.45 c, rounded."""
+    ramp = np.arange(1000, dtype=np.int64)[None] * np.array([1, 3, 7])[:, None] % 256  # [channel, x]
+    image = np.repeat(ramp.T[None], 1000, axis=0).astype(np.uint8)
+    for index in range(20):
+        masks = [np.zeros((1000, 1000), bool)] * index + [np.ones((1000, 1000), bool)]
+        middle = draw_overlay(image, masks)[500, 10:-10].astype(np.float64)
+        expected = np.round(image[500, 10:-10] * (1 - MASK_OPACITY) + np.array(mask_color(index)) * MASK_OPACITY)
+        np.testing.assert_array_equal(middle, expected)
+
+
+def test_a_mask_takes_a_few_bytes_a_pixel():
+    image, mask = grey(1500, 2000), np.ones((1500, 2000), bool)
+    tracemalloc.start()
+    draw_overlay(image, [mask])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * mask.size  # 3 of them are the picture that comes back
+
+
+@pytest.mark.parametrize("height, width", [(6, 3000), (3000, 6)])
+def test_outlines_are_thinner_than_a_strip(height, width):
+    """The middle of a full mask is blended, not covered by the outlines of both its sides."""
+    mask = np.ones((height, width), bool)
+    blended = np.round(100 * (1 - MASK_OPACITY) + np.array(mask_color(0)) * MASK_OPACITY)
+    for picture in (draw_overlay(grey(height, width), [mask]), draw_everything(grey(height, width),
+                                                                               encode_masks(mask[None]))):
+        np.testing.assert_array_equal(picture[height // 2, width // 2], blended)
 
 
 def test_small_images_are_enlarged_and_marks_stay_in_place():

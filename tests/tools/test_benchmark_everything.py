@@ -148,3 +148,7 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"benchmark_everything.py: {tmp_path}: no picture in this folder")
     assert main(["--checkpoint", "none.ckpt", "--images", str(tmp_path), "--repeats", "0"]) == 2
     assert capsys.readouterr().err == "benchmark_everything.py: --repeats (0) must be at least 1\n"
+    assert main(["--checkpoint", "none.ckpt", "--images", str(tmp_path), "--everything.hierarchical=true"]) == 2
+    assert capsys.readouterr().err == (
+        "benchmark_everything.py: everything.hierarchical=true changes nothing: each mode (full_plain, full, "
+        "hierarchical) has its own plan of points; leave it out\n")

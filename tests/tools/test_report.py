@@ -72,6 +72,7 @@ def test_one_document_of_all_protocols(tmp_path):
     row = f"| all | {network} | 3 | 9 | apart"
     assert f"{row} | full | 32 | - | 0.6, 0.95 | 0.800 | 100.0% | {tail} | 2.000 | 100.0% |" in lines
     assert f"{row} | hierarchical | 8 of 32 | 8.5 | 0.6, 0.95 | 0.788 | 98.5% | {tail} | 0.900 | 45.0% |" in lines
+    assert any("| masks | points | batches of points | s encode | s decode |" in line for line in lines)
     assert "- clicks: `eval.py --eval.limit=3`" in lines
     for name in ("points.png", "everything.png"):
         with Image.open(tmp_path / "out" / name) as picture:
@@ -83,6 +84,33 @@ def test_masks_of_a_file_have_no_network(tmp_path):
                                      if key not in ("variant", "image_size", "checkpoint_sha256")}}
     lines = lines_of(tmp_path, *write(tmp_path, lite=of_a_file))
     assert any(line.startswith("| lite | masks of a file | ") for line in lines)
+    lines = lines_of(tmp_path / "out", *write(tmp_path / "new", lite={**of_a_file, "boxes_from": "as in the file"}))
+    assert any(line.startswith("| lite | ") and "| 3 | as in the file | 100 |" in line for line in lines)
+
+
+def test_rows_are_told_apart_by_engine_and_quantization(tmp_path):
+    engine = f"openvino w8a8 ascend, scales sha256 {'0123456789abcdef' * 4}"
+    results = {name: {**BOX, "settings": {**SETTINGS, "engine": value}} for name, value in (
+        ("plain", "mindspore"), ("graph", "mindir"), ("int8", engine))}
+    lines = lines_of(tmp_path / "out", *write(tmp_path, **results))
+    for name, cell in (("plain", "nano, 256 px"), ("graph", "nano, 256 px, mindir"),
+                       ("int8", "nano, 256 px, openvino w8a8 ascend, scales sha256 0123456789ab")):
+        assert any(line.startswith(f"| {name} | {cell} | coco_val2017/") for line in lines)
+
+
+def test_commands_say_what_they_ran_on(tmp_path):
+    versions = {"python": "3.11.7", "mindspore": "2.10.0", "machine": "x86_64, Xeon, 2 cores"}
+    result = {**POINTS, "settings": {**SETTINGS, "device": "CPU"}, "versions": versions}
+    lines = lines_of(tmp_path / "out", *write(tmp_path, clicks=result, bare={**POINTS, "versions": versions}))
+    stack = "python 3.11.7, mindspore 2.10.0, x86_64, Xeon, 2 cores"
+    assert lines[-2:] == [f"- clicks: `eval.py --eval.limit=3`; CPU; {stack}",
+                          f"- bare: `eval.py --eval.limit=3`; {stack}"]
+
+
+def test_no_mask_is_a_number_of_one_decimal(tmp_path):
+    scores = {"full": {**mode(0.0, 2.0), "masks_per_image": 0.0}}
+    lines = lines_of(tmp_path / "out", *write(tmp_path, all={**EVERYTHING, "modes": scores}))
+    assert any(line.startswith("| all |") and "| 0.0 | 1024.0 | 16.0 |" in line for line in lines)
 
 
 def test_figures_of_the_paper_are_marked(tmp_path):
