@@ -21,6 +21,7 @@ import os
 
 import numpy as np
 
+from src.export.gelu_pattern import add_gelu, find_gelus
 from src.export.mindir import TensorType, read_mindir
 from src.export.onnx_operators import CONVERSIONS, Ref
 
@@ -78,6 +79,7 @@ class OnnxBuilder:
     def __init__(self, onnx, graph):
         self._onnx = onnx
         self._operators, self._initializers = [], {}
+        self._gelus = find_gelus(graph)
         self.values = {name: Ref(name, kind) for name, kind in graph.inputs.items()}
         for name, value in graph.constants.items():
             self.values[name] = self._constant(value) if isinstance(value, np.ndarray) else value
@@ -88,6 +90,9 @@ class OnnxBuilder:
         """Add one node of the MindIR."""
         if node.op == "UpdateState":  # orders reads and writes, of which a forward graph has none
             self.values[node.name] = None
+            return
+        if node.name in self._gelus:  # the primitives in front of it become operators too, which nothing reads
+            self.values[node.name] = add_gelu(self, node, self.values[self._gelus[node.name]])
             return
         if node.op not in CONVERSIONS:
             raise ValueError(f"primitive {node.op} (node {node.name}) has no ONNX form here; "
@@ -127,9 +132,9 @@ class OnnxBuilder:
                   for input_name, kind in graph.inputs.items()]
         outputs = [helper.make_tensor_value_info(renamed[ref.name], self.element_type(ref.type.dtype), ref.type.shape)
                    for ref in result]
-        read = {tensor for operator in self._operators for tensor in operator.input}
+        operators, read = _operators_read(self._operators, renamed.values())
         stored = [tensor for tensor_name, tensor in self._initializers.items() if tensor_name in read]
-        proto = helper.make_graph(self._operators, name, inputs, outputs, stored)
+        proto = helper.make_graph(operators, name, inputs, outputs, stored)
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="tinysam")
         model.ir_version = IR_VERSION
         self._onnx.checker.check_model(model)
@@ -144,6 +149,16 @@ class OnnxBuilder:
         """An initializer that holds the array; equal ones are stored once."""
         name = f"constant/{array.dtype}/{'x'.join(map(str, array.shape))}/{_fingerprint(array)}"
         return Ref(name, _type(array)) if name in self._initializers else self._initializer(name, array)
+
+
+def _operators_read(operators, results):
+    """(the operators that something reads, down to the results, names of all that they read)."""
+    kept, read = [], set(results)
+    for operator in reversed(operators):
+        if read & set(operator.output):
+            kept.append(operator)
+            read |= set(operator.input)
+    return kept[::-1], read
 
 
 def _type(array):

@@ -113,6 +113,19 @@ def conv2d(in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1
                      group=groups, has_bias=has_bias)
 
 
+def to_tokens(x):
+    """[B, C, H, W] -> [B, H * W, C]."""
+    return ops.transpose(x, (0, 2, 3, 1)).reshape((x.shape[0], -1, x.shape[1]))
+
+
+def to_image(x, side):
+    """[B, side * side, C] -> [B, C, side, side].
+
+    Transposed as an image, here and in `to_tokens`: engines that hold channels last then move nothing at all.
+    """
+    return ops.transpose(x.reshape((x.shape[0], side, side, x.shape[2])), (0, 3, 1, 2))
+
+
 def sam_neck(embed_dim, out_chans):
     """SAM's neck (arXiv 2304.02643, appendix A): [B, embed_dim, h, w] -> image_embeddings [B, out_chans, h, w]."""
     return nn.SequentialCell(

@@ -21,7 +21,16 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from src.modeling.common import SAM_NORM_EPS, MLPBlock, check_encoder_sizes, layer_norm, linear, sam_neck
+from src.modeling.common import (
+    SAM_NORM_EPS,
+    MLPBlock,
+    check_encoder_sizes,
+    layer_norm,
+    linear,
+    sam_neck,
+    to_image,
+    to_tokens,
+)
 from src.modeling.windows import WindowHeads
 
 
@@ -33,8 +42,7 @@ class PatchEmbed(nn.Cell):
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size, pad_mode="valid", has_bias=True)
 
     def construct(self, x):
-        x = self.proj(x)
-        return ops.transpose(x.reshape((x.shape[0], x.shape[1], -1)), (0, 2, 1))
+        return to_tokens(self.proj(x))
 
 
 class Attention(nn.Cell):
@@ -137,5 +145,4 @@ class ImageEncoderViT(nn.Cell):
         x = x + self.pos_embed.reshape((1, self.side * self.side, -1))
         for block in self.blocks:
             x = block(x)
-        x = ops.transpose(x, (0, 2, 1))
-        return self.neck(x.reshape((x.shape[0], -1, self.side, self.side)))
+        return self.neck(to_image(x, self.side))

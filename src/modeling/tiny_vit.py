@@ -23,20 +23,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from src.modeling.common import GELU, check_encoder_sizes, conv2d, layer_norm, linear, sam_neck
+from src.modeling.common import GELU, check_encoder_sizes, conv2d, layer_norm, linear, sam_neck, to_image, to_tokens
 from src.modeling.windows import WindowHeads
 
 MERGE_STRIDES = (2, 2, 1)  # of the merging layer behind stages 0, 1, 2
-
-
-def to_tokens(x):
-    """[B, C, H, W] -> [B, H * W, C]."""
-    return ops.transpose(x.reshape((x.shape[0], x.shape[1], -1)), (0, 2, 1))
-
-
-def to_image(x, side):
-    """[B, side * side, C] -> [B, C, side, side]."""
-    return ops.transpose(x, (0, 2, 1)).reshape((x.shape[0], x.shape[2], side, side))
 
 
 class Conv2dBN(nn.Cell):
