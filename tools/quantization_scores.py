@@ -17,12 +17,13 @@
     python tools/quantization_scores.py --checkpoint checkpoints/nano.safetensors --output output/quantization_scores \\
         --protocols box points --data.format=coco --data.paths='[train.json]' --eval.annotations=val.json
 
-Every row of ROWS is calibrated with `quantize.py` and scored with `eval.py` by each protocol; what is not in the row
-comes from the options, which go to both. Writes OUTPUT/ROW/, OUTPUT/scores.json and OUTPUT/scores.md after every row,
-with bytes, multiply-accumulates by the paper's rule (arXiv 2312.13789, table 1) and bit operations. Started again, it
-goes on where it was stopped, and other --protocols add their columns, with other options where they want them; finished
-rows are kept, so change OUTPUT with the settings. Under the tables stands what each command made; another checkpoint is
-refused. The mixed row keeps the layers of configs/quantize_mixed.yaml at 8 bits, or those that --mixed names.
+Every row of tools/quantization_rows.py is calibrated with `quantize.py` and scored with `eval.py` by each protocol;
+what is not in the row comes from the options, which go to both. Writes OUTPUT/ROW/, and after every row
+OUTPUT/scores.json, scores.png and scores.md, with bytes, multiply-accumulates by the paper's rule (arXiv 2312.13789,
+table 1) and bit operations. Started again, it goes on where it was stopped, and other --protocols add their columns,
+with other options where they want them; finished rows are kept, so change OUTPUT with the settings. Under the tables
+stands what each command made; another checkpoint is refused. The mixed row keeps the layers of
+configs/quantize_mixed.yaml at 8 bits, or those that --mixed names.
 """
 import argparse
 import json
@@ -43,40 +44,10 @@ from src.inference.mask_records import write_json  # noqa: E402
 from src.quantization.cost import float_cost, quantized_cost  # noqa: E402
 from src.quantization.scales_file import read_scales  # noqa: E402
 from tools.ablation import run  # noqa: E402
+from tools.quantization_report import markdown, plot  # noqa: E402
+from tools.quantization_rows import ROWS, SCORES  # noqa: E402
 
-SIX = ["--quantize.weight_bits=6", "--quantize.activation_bits=6"]
-ASCEND = ["--quantize.preset=ascend"]
-IMPROVEMENTS = {  # name of the row -> (title, option)
-    "offset": ("offset behind GELU", "--quantize.gelu=offset"),
-    "unsigned": ("unsigned softmax", "--quantize.softmax=unsigned"),
-    "log2": ("log2 softmax (simulation only)", "--quantize.softmax=log2"),
-    "reparametrise": ("norms into linear layers", "--quantize.reparametrise=true"),
-    "sign": ("sign trick", "--quantize.sign_trick=true"),
-    "bias": ("bias correction", "--quantize.bias_correction=true"),
-    "gptq": ("GPTQ rounding", "--quantize.rounding=gptq"),
-}
-ALL = [option for name, (_, option) in IMPROVEMENTS.items() if name != "log2"]
-# (folder, name, options of quantize.py; None: float)
-ROWS = (
-    ("float", "float32", None),
-    ("paper_w8a8", "W8A8, paper", []),
-    ("ascend_w8a8", "W8A8, ascend", ASCEND),
-    ("all_w8a8", "W8A8, paper, all improvements", ALL),
-    ("paper_w6a6", "W6A6, paper", SIX),
-    ("ascend_w6a6", "W6A6, ascend", [*SIX, *ASCEND]),
-    *((f"{name}_w6a6", f"W6A6, paper, {title}", [*SIX, option]) for name, (title, option) in IMPROVEMENTS.items()),
-    ("all_w6a6", "W6A6, paper, all improvements", [*SIX, *ALL]),
-    ("mixed_w6a6", "W6A6, paper, some layers W8A8", SIX),  # and --quantize.wider
-)
-# The row that another builds on, whose scores its gain is taken against.
-BASES = {"all_w8a8": "paper_w8a8", **{f"{name}_w6a6": "paper_w6a6" for name in (*IMPROVEMENTS, "all", "mixed")}}
 PROPOSAL = "proposal: --quantize.wider=["  # in cost.md of quantize.py with quantize.sensitivity_images
-SCORES = {  # protocol -> {title: score of its results.json}
-    "box": {"mean IoU, boxes": lambda scores: scores["mean_iou"], "mask AP": lambda scores: scores["ap"]},
-    "points": {"mean IoU, one point": lambda scores: scores["miou"][0],
-               "mean IoU, last point": lambda scores: scores["miou"][-1]},
-    "everything": {"mean IoU, everything": lambda scores: next(iter(scores["modes"].values()))["miou"]},
-}
 
 
 class Call(NamedTuple):
@@ -156,66 +127,6 @@ def wider_layers(named):
     return found.split(",")
 
 
-def gains(rows, row, titles):
-    """What a row has gained against the one that it builds on, x 100, in the order of the titles; "" without one."""
-    base = rows.get(BASES.get(row), {"scores": {}})["scores"]
-    scores = rows[row]["scores"]
-    found = [f"{100 * (scores[title] - base[title]):+.2f}" if title in scores and title in base else "-"
-             for title in titles]
-    return ", ".join(found) if set(found) != {"-"} else ""
-
-
-def command_lines(rows):
-    """Every command with the steps that it made and of which rows, and the steps whose command nobody noted."""
-    titles, names, made = {row: title for row, title, _ in ROWS}, {}, {}
-    for row, entry in rows.items():
-        scored = [protocol for protocol, of_protocol in SCORES.items() if set(of_protocol) & set(entry["scores"])]
-        for step in (["quantize"] if entry["cost"] else []) + scored:
-            names.setdefault(step, []).append(titles[row])
-            command = entry.get("commands", {}).get(step)
-            made.setdefault(command, {}).setdefault(step, []).append(titles[row])
-    lines = []
-    for command in sorted(made, key=lambda command: command is None):
-        what = [f"{step} of {'all rows' if found == names[step] else '; '.join(found)}"
-                for step, found in made[command].items()]
-        text = "command not recorded" if command is None else f"`{command}`"
-        lines += ["", f"{text}: {', '.join(what)}"]
-    return lines
-
-
-def markdown(rows):
-    """The table as text: scores x 100, in brackets what is lost against float, behind them what an improvement gains;
-    a table of the costs, and the commands."""
-    float_scores = rows["float"]["scores"] if "float" in rows else {}
-    titles = [title for of_protocol in SCORES.values() for title in of_protocol
-              if any(title in entry["scores"] for entry in rows.values())]
-    lines = [f"| network | {' | '.join(titles)} | gain |", "|---|" + "---|" * (len(titles) + 1)]
-    names = {row: name for row, name, _ in ROWS}
-    for row, entry in rows.items():
-        cells = []
-        for title in titles:
-            value = entry["scores"].get(title)
-            if value is None:  # scored by fewer protocols
-                cells.append("-")
-                continue
-            lost = f" ({100 * (value - float_scores[title]):+.2f})" if row != "float" and title in float_scores else ""
-            cells.append(f"{100 * value:.2f}{lost}")
-        lines.append(f"| {names[row]} | {' | '.join([*cells, gains(rows, row, titles)])} |")
-    lines += ["", "x 100; in brackets the difference to float32. Gain: in each column, against the preset paper with "
-              "the same bits and nothing else.", ""]
-    lines += ["| network | MiB | MACs by the paper's rule, G | bit operations, T | quantized MACs |",
-              "|---|---|---|---|---|"]
-    seen = []
-    for row, entry in rows.items():
-        for kind, name in (("float", "float32"), ("quantized", names[row])):
-            cost = (entry["cost"] or {}).get(kind)
-            if cost and cost not in seen:  # improvements cost nothing: one line for all of them
-                seen.append(cost)
-                lines.append(f"| {name} | {cost['bytes'] / 2**20:.2f} | {cost['scaled_macs'] / 1e9:.2f} | "
-                             f"{cost['bit_operations'] / 1e12:.2f} | {100 * cost['quantized_share']:.1f} % |")
-    return "\n".join([*lines, *command_lines(rows), ""])
-
-
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
@@ -246,10 +157,11 @@ def main(argv=None):
             text = markdown(rows)
             write_atomically(arguments.output / "scores.md", ".md",
                              lambda part, text=text: part.write_text(text, encoding="utf-8"))
+            plot(rows, arguments.output / "scores.png")
     except (ValueError, OSError) as error:
         print(f"quantization_scores.py: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {arguments.output / 'scores.md'}")
+    print(f"wrote {arguments.output / 'scores.md'}, {arguments.output / 'scores.png'}")
     return 0
 
 

@@ -20,7 +20,7 @@ bias (arXiv 1712.05877, section 3.2): the same but for rounding, and a pass over
 import numpy as np
 from mindspore import nn
 
-from src.modeling.replace import put_cell, set_parameters
+from src.modeling.replace import exchange, set_parameters
 from src.modeling.tiny_vit import Conv2dBN
 
 
@@ -34,11 +34,7 @@ def fold_batch_norm(network):
     Returns:
         The network, in evaluation mode.
     """
-    for prefix, cell in list(network.cells_and_names()):
-        for attribute, child in list(cell._cells.items()):
-            if isinstance(child, Conv2dBN):
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                put_cell(cell, attribute, folded_convolution(child, name))
+    exchange(network, lambda _, child, name: folded_convolution(child, name) if isinstance(child, Conv2dBN) else None)
     return network.set_train(False)
 
 

@@ -38,7 +38,7 @@ from mindspore import Tensor, nn, ops
 
 from src.modeling.common import GELU
 from src.modeling.mask_decoder import UpscaleRows
-from src.modeling.replace import put_cell
+from src.modeling.replace import exchange
 
 LOG = logging.getLogger("tinysam")
 SOURCE = Path(__file__).resolve().parent / "native_kernels.cc"
@@ -168,20 +168,19 @@ def use_native_kernels(network):
         The network.
     """
     library = wanted_library()
-    if library is None:
-        return network
-    for _, cell in list(network.cells_and_names()):
-        for attribute, child in list(cell._cells.items()):
-            if type(child) is GELU:
-                put_cell(cell, attribute, NativeGELU(library))
-            elif type(child) is nn.LayerNorm and len(child.normalized_shape) == 1:
-                put_cell(cell, attribute, NativeLayerNorm(library, child))
-        for attribute, primitive in list(cell._primitives.items()):
-            if isinstance(primitive, ops.Softmax) and primitive.axis in (-1, (-1,)):
-                put_cell(cell, attribute, NativeSoftmax(library))
-            elif isinstance(primitive, ops.BiasAdd) and isinstance(cell, (nn.Dense, UpscaleRows)):
-                put_cell(cell, attribute, NativeBiasAdd(library))
-    return network
+
+    def native(owner, child, _):
+        if type(child) is GELU:
+            return NativeGELU(library)
+        if type(child) is nn.LayerNorm and len(child.normalized_shape) == 1:
+            return NativeLayerNorm(library, child)
+        if isinstance(child, ops.Softmax) and child.axis in (-1, (-1,)):
+            return NativeSoftmax(library)
+        if isinstance(child, ops.BiasAdd) and isinstance(owner, (nn.Dense, UpscaleRows)):
+            return NativeBiasAdd(library)
+        return None
+
+    return network if library is None else exchange(network, native)
 
 
 def wanted_library():

@@ -23,7 +23,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from src.modeling.prompt_encoder import PositionEmbeddingRandom
-from src.modeling.replace import put_cell
+from src.modeling.replace import exchange
 
 PRECISIONS = ("float32", "mixed_float16")
 KEPT_IN_FLOAT32 = (PositionEmbeddingRandom,)
@@ -86,20 +86,15 @@ def set_precision(network, precision):
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision ({precision!r}) must be one of {', '.join(PRECISIONS)}")
-    if precision == "mixed_float16":
-        for _, cell in list(network.cells_and_names()):
-            if not isinstance(cell, KEPT_IN_FLOAT32):
-                _exchange_products(cell)
-    return network
+    return exchange(network, _half_product) if precision == "mixed_float16" else network
 
 
-def _exchange_products(cell):
-    """Exchange the products that a cell holds itself."""
-    for name, child in list(cell._cells.items()):
-        if isinstance(child, nn.Dense):
-            put_cell(cell, name, HalfDense(child))
-        elif isinstance(child, nn.Conv2d):
-            put_cell(cell, name, HalfConv2d(child))
-    for name, primitive in list(cell._primitives.items()):
-        if isinstance(primitive, (ops.MatMul, ops.BatchMatMul)):
-            put_cell(cell, name, HalfProduct(primitive))
+def _half_product(owner, child, _):
+    """What computes a product in float16; None for everything else and what stays in float32."""
+    if isinstance(owner, KEPT_IN_FLOAT32):
+        return None
+    if isinstance(child, nn.Dense):
+        return HalfDense(child)
+    if isinstance(child, nn.Conv2d):
+        return HalfConv2d(child)
+    return HalfProduct(child) if isinstance(child, (ops.MatMul, ops.BatchMatMul)) else None

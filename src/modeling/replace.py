@@ -34,6 +34,25 @@ def put_cell(owner, attribute, cell):
         owner.cell_list = list(owner._cells.values())
 
 
+def exchange(network, replacement):
+    """Exchange children and primitives all over a finished network, in place.
+
+    Args:
+        network: a cell; what it is itself stays.
+        replacement: function of (owner, child or primitive, full name) that returns the cell to put in its place, or
+            None to leave it. Cells that were put in place are not asked about again.
+
+    Returns:
+        The network.
+    """
+    for prefix, owner in list(network.cells_and_names()):
+        for attribute, child in [*owner._cells.items(), *owner._primitives.items()]:
+            cell = replacement(owner, child, f"{prefix}.{attribute}" if prefix else attribute)
+            if cell is not None:
+                put_cell(owner, attribute, cell)
+    return network
+
+
 def set_parameters(cell, name, values):
     """Give the parameters of a cell that is `name` in its network values and full names.
 

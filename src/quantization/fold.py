@@ -21,7 +21,7 @@ from mindspore import nn
 
 from src.modeling.fold import fold_batch_norm
 from src.modeling.mask_decoder import UpscaleRows
-from src.modeling.replace import put_cell, set_parameters
+from src.modeling.replace import exchange, set_parameters
 
 
 class UpscaleLinear(nn.Cell):
@@ -38,11 +38,8 @@ class UpscaleLinear(nn.Cell):
 
 def fold_network(sam):
     """Fold a `Sam` in place, in evaluation mode; one that is folded already stays as it is. Returns it."""
-    fold_batch_norm(sam)
-    for prefix, cell in list(sam.cells_and_names()):
-        for attribute, child in list(cell._cells.items()):
-            if isinstance(child, UpscaleRows):
-                put_cell(cell, attribute, _linear_upscaling(child, f"{prefix}.{attribute}"))
+    exchange(fold_batch_norm(sam), lambda _, child, name: (
+        _linear_upscaling(child, name) if isinstance(child, UpscaleRows) else None))
     return sam.set_train(False)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.modeling.native_kernels import kernel, like_first, wanted_library
-from src.modeling.replace import put_cell
+from src.modeling.replace import exchange
 from src.quantization.cells import Codes, WeightedSum
 
 
@@ -74,12 +74,10 @@ def use_native_cells(network):
         The network.
     """
     library = wanted_library()
-    if library is None:
-        return network
-    for _, cell in list(network.cells_and_names()):
-        for attribute, child in list(cell._cells.items()):
-            if type(child) is Codes and (child.kind == "uniform" or child.kind == "twin" and not child.selects):
-                put_cell(cell, attribute, NativeCodes(library, child))
-            elif type(child) is WeightedSum:
-                put_cell(cell, attribute, NativeWeightedSum(library, child))
-    return network
+
+    def native(_, child, __):
+        if type(child) is Codes and (child.kind == "uniform" or child.kind == "twin" and not child.selects):
+            return NativeCodes(library, child)
+        return NativeWeightedSum(library, child) if type(child) is WeightedSum else None
+
+    return network if library is None else exchange(network, native)

@@ -24,7 +24,7 @@ from mindspore import Parameter, Tensor, nn
 from mindspore.ops.auto_generate import QuantBatchMatmul, QuantV2
 from mindspore.ops.operations._inner_ops import Dequant
 
-from src.modeling.replace import put_cell
+from src.modeling.replace import exchange
 
 
 class NpuCodes(nn.Cell):
@@ -100,17 +100,13 @@ def use_npu_cells(sam, quantization):
         ValueError: as `check_npu`.
     """
     layers = {layer.name: layer for layer in quantization.layers}
-    for prefix, owner in list(sam.cells_and_names()):
-        for attribute, cell in list(owner._cells.items()):
-            layer = layers.get(f"{prefix}.{attribute}")
-            if layer is not None:
-                check_npu(layer)
-                put_cell(owner, attribute, npu_cell(layer, cell))
+    exchange(sam, lambda _, cell, name: npu_cell(layers[name], cell) if name in layers else None)
     return sam.set_train(False)
 
 
 def npu_cell(layer, cell):
-    """The int8 cell of a LayerScales in the place of its quantized cell."""
+    """The int8 cell of a LayerScales in the place of its quantized cell. Raises ValueError as `check_npu`."""
+    check_npu(layer)
     if layer.kind == "linear":
         return NpuLinear(layer)
     return NpuConv2d(layer, cell.conv2d) if layer.kind == "conv" else NpuMatMul(layer, cell.primitive)

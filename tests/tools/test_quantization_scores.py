@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,7 +28,9 @@ from src.quantization.sensitivity import sensitivity_rows
 from src.quantization.settings import QuantizeSettings
 from src.quantization.spec import CodeRange, LayerScales, Quantization, Quantizer
 from tools import quantization_scores
-from tools.quantization_scores import BASES, ROWS, SCORES, SIX, main, markdown, wider_layers
+from tools.quantization_report import markdown, plot
+from tools.quantization_rows import BASES, ROWS, SCORES, SIX
+from tools.quantization_scores import main, wider_layers
 
 # Stands in for the interpreter: notes its arguments, leaves what quantize.py and eval.py leave.
 FAKE = """#!/usr/bin/env python3
@@ -71,6 +74,9 @@ def test_every_row_is_a_configuration():
     changed = load_config(next(changes for row, _, changes in ROWS if row == "all_w6a6")).quantize
     assert (changed.gelu, changed.softmax, changed.rounding) == ("offset", "unsigned", "gptq")
     assert changed.reparametrise and changed.sign_trick and changed.bias_correction
+    changed = load_config(next(changes for row, _, changes in ROWS if row == "ascend_all_w8a8")).quantize
+    assert (changed.gelu, changed.softmax, changed.sign_trick) == ("preset", "preset", False)  # no zero points
+    assert changed.reparametrise and changed.bias_correction and changed.rounding == "gptq"
 
 
 @pytest.fixture
@@ -205,6 +211,19 @@ def test_gains_are_against_the_row_that_is_built_on():
     rows = {row for row, *_ in ROWS}
     assert set(BASES) | set(BASES.values()) <= rows
     assert rows - set(BASES) == {"float", "paper_w8a8", "ascend_w8a8", "paper_w6a6", "ascend_w6a6"}
+
+
+def test_the_picture_has_a_dot_where_each_row_has_a_score(tmp_path):
+    """Two panels: three rows and the line of float32 in the first, one row and no line in the second."""
+    rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625},
+            "paper_w6a6": {"mean IoU, boxes": 0.5, "mask AP": 0.25}}
+    figure = plot({row: {"scores": scores} for row, scores in rows.items()}, tmp_path / "scores.png")
+    assert cv2.imread(str(tmp_path / "scores.png")) is not None
+    boxes, precision = figure.axes
+    assert [tuple(line.get_xydata()[0]) for line in boxes.lines[:3]] == [(75, 0), (62.5, 1), (50, 2)]
+    assert list(boxes.lines[3].get_xdata()) == [75, 75] and len(boxes.lines) == 4
+    assert [tuple(line.get_xydata()[0]) for line in precision.lines] == [(25, 2)]
+    assert [label.get_text() for label in boxes.get_yticklabels()] == ["float32", "W8A8, paper", "W6A6, paper"]
 
 
 def test_layers_of_the_mixed_row(tmp_path, monkeypatch, capsys):

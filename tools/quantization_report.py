@@ -1,0 +1,107 @@
+# Copyright 2026 TinySAM on MindSpore contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The rows of `tools/quantization_scores.py` as a table with its commands, and as a picture."""
+from matplotlib.figure import Figure
+
+from src.checkpoint import write_atomically
+from tools.quantization_rows import BASES, ROWS, SCORES
+
+
+def gains(rows, row, titles):
+    """What a row has gained against the one that it builds on, x 100, in the order of the titles; "" without one."""
+    base = rows.get(BASES.get(row), {"scores": {}})["scores"]
+    scores = rows[row]["scores"]
+    found = [f"{100 * (scores[title] - base[title]):+.2f}" if title in scores and title in base else "-"
+             for title in titles]
+    return ", ".join(found) if set(found) != {"-"} else ""
+
+
+def command_lines(rows):
+    """Every command with the steps that it made and of which rows, and the steps whose command nobody noted."""
+    titles, names, made = {row: title for row, title, _ in ROWS}, {}, {}
+    for row, entry in rows.items():
+        scored = [protocol for protocol, of_protocol in SCORES.items() if set(of_protocol) & set(entry["scores"])]
+        for step in (["quantize"] if entry["cost"] else []) + scored:
+            names.setdefault(step, []).append(titles[row])
+            command = entry.get("commands", {}).get(step)
+            made.setdefault(command, {}).setdefault(step, []).append(titles[row])
+    lines = []
+    for command in sorted(made, key=lambda command: command is None):
+        what = [f"{step} of {'all rows' if found == names[step] else '; '.join(found)}"
+                for step, found in made[command].items()]
+        text = "command not recorded" if command is None else f"`{command}`"
+        lines += ["", f"{text}: {', '.join(what)}"]
+    return lines
+
+
+def titles_of(rows):
+    """Titles of the scores that some row has, in their order."""
+    return [title for of_protocol in SCORES.values() for title in of_protocol
+            if any(title in entry["scores"] for entry in rows.values())]
+
+
+def markdown(rows):
+    """The table as text: scores x 100, in brackets what is lost against float, behind them what an improvement gains;
+    a table of the costs, and the commands."""
+    float_scores = rows["float"]["scores"] if "float" in rows else {}
+    titles = titles_of(rows)
+    lines = [f"| network | {' | '.join(titles)} | gain |", "|---|" + "---|" * (len(titles) + 1)]
+    names = {row: name for row, name, _ in ROWS}
+    for row, entry in rows.items():
+        cells = []
+        for title in titles:
+            value = entry["scores"].get(title)
+            if value is None:  # scored by fewer protocols
+                cells.append("-")
+                continue
+            lost = f" ({100 * (value - float_scores[title]):+.2f})" if row != "float" and title in float_scores else ""
+            cells.append(f"{100 * value:.2f}{lost}")
+        lines.append(f"| {names[row]} | {' | '.join([*cells, gains(rows, row, titles)])} |")
+    lines += ["", "x 100; in brackets the difference to float32. Gain: in each column, against the same preset and "
+              "bits and nothing else.", ""]
+    lines += ["| network | MiB | MACs by the paper's rule, G | bit operations, T | quantized MACs |",
+              "|---|---|---|---|---|"]
+    seen = []
+    for row, entry in rows.items():
+        for kind, name in (("float", "float32"), ("quantized", names[row])):
+            cost = (entry["cost"] or {}).get(kind)
+            if cost and cost not in seen:  # improvements cost nothing: one line for all of them
+                seen.append(cost)
+                lines.append(f"| {name} | {cost['bytes'] / 2**20:.2f} | {cost['scaled_macs'] / 1e9:.2f} | "
+                             f"{cost['bit_operations'] / 1e12:.2f} | {100 * cost['quantized_share']:.1f} % |")
+    return "\n".join([*lines, *command_lines(rows), ""])
+
+
+def plot(rows, path):
+    """A panel a score, a dot a row, x 100; the line is float32's score, and what lies left of it is lost.
+    Returns the figure, which it writes to `path`."""
+    titles, names = titles_of(rows), {row: name for row, name, _ in ROWS}
+    figure = Figure(figsize=(4 + 2.2 * len(titles), 1 + 0.27 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for panel, title in zip(panels, titles):
+        for place, (row, entry) in enumerate(rows.items()):
+            if title in entry["scores"]:
+                panel.plot(100 * entry["scores"][title], place, "o", color="C1" if row.endswith("w6a6") else "C0")
+        if title in rows.get("float", {"scores": {}})["scores"]:
+            panel.axvline(100 * rows["float"]["scores"][title], color="0.5", linewidth=1)
+        panel.set_title(f"{title}, x 100", fontsize=9)
+        low, high = panel.get_xlim()
+        room = max(0.0, 5.0 - (high - low)) / 2  # so that hundredths do not look like much
+        panel.set_xlim(low - room, high + room)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(rows)), [names[row] for row in rows])
+    panels[0].invert_yaxis()
+    write_atomically(path, ".png", lambda part: figure.savefig(part, dpi=120))
+    return figure
