@@ -21,7 +21,7 @@ from src.quantization.cells import quantized_cell
 from src.quantization.losses import model_distance
 from src.quantization.observe import pynative, restore
 
-PROPOSED_SHARE = 0.5  # the proposal holds the layers that together make this share of the sum of all distances
+PROPOSED_SHARE = 0.9  # the proposal holds the layers that together make this share of the sum of all distances
 MOST_PROPOSED = 12
 
 

@@ -37,9 +37,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SHA = "5a" * 32
 
 
-def test_proposal_takes_the_largest_until_half_is_reached():
-    assert proposal([("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0)]) == ["a", "b"]
-    assert proposal([("a", 6.0), ("b", 3.0)]) == ["a"]
+def test_proposal_takes_the_largest_until_nine_tenths_are_reached():
+    assert proposal([("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0)]) == ["a", "b", "c"]
+    assert proposal([("a", 19.0), ("b", 1.0)]) == ["a"]
 
 
 @pytest.mark.parametrize("change, message", [

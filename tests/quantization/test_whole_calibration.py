@@ -25,6 +25,7 @@ from mindspore import Tensor
 
 from src.checkpoint import file_hash
 from src.config import load_config
+from src.modeling.build_sam import build_sam
 from src.modeling.sam import PromptDecoder
 from src.quantization.calibrate import Calibration
 from src.quantization.cells import quantize_network, set_parameters
@@ -32,6 +33,7 @@ from src.quantization.cost import quantized_cost
 from src.quantization.fold import fold_network
 from src.quantization.layer_search import LayerSearch
 from src.quantization.losses import model_distance
+from src.quantization.products import find_products
 from src.quantization.scales_file import read_scales, write_scales
 from src.quantization.sensitivity import propose_wider, sensitivity_rows
 from src.quantization.settings import QuantizeSettings
@@ -39,6 +41,7 @@ from src.quantization.work_folder import WorkFolder
 from tests.quantization.conftest import small_examples, small_sam
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MIXED = str(ROOT / "configs" / "quantize_mixed.yaml")
 SHA = "5a" * 32
 
 
@@ -172,11 +175,19 @@ def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):
     assert sensitivity_rows(losses)[-1].startswith("proposal: --quantize.wider=[image_encoder.neck.0")
 
 
-def test_the_mixed_configuration_keeps_its_layers_wider(tmp_path, pynative):
-    section = load_config(["--config", str(ROOT / "configs" / "quantize_mixed.yaml")]).quantize
-    made = calibration(tmp_path, wider=tuple(section.wider), wide_bits=section.wide_bits, metric=section.metric,
-                       weight_bits=section.weight_bits, activation_bits=section.activation_bits, gelu="offset",
-                       softmax="unsigned", reparametrise=True, sign_trick=True, bias_correction=True, rounding="gptq")
+@pytest.mark.parametrize("variant", ["nano", "tinyvit_5m"])
+def test_the_mixed_configuration_names_products(variant):
+    wider = load_config(["--config", MIXED]).quantize.wider
+    names = {product.name for product in find_products(fold_network(build_sam(variant, image_size=64)))}
+    assert [entry for entry in wider if not any(f"{name}.".startswith(f"{entry}.") for name in names)] == []
+
+
+def test_some_layers_are_kept_wider(tmp_path, pynative):
+    section = load_config(["--config", MIXED]).quantize
+    made = calibration(tmp_path, wider=("image_encoder.patch_embed", "mask_decoder.mask_product"),
+                       wide_bits=section.wide_bits, metric=section.metric, weight_bits=section.weight_bits,
+                       activation_bits=section.activation_bits, gelu="offset", softmax="unsigned", reparametrise=True,
+                       sign_trick=True, bias_correction=True, rounding="gptq")
     mixed = made.run(small_examples())
     bits = {layer.name: layer.activation_bits for layer in mixed.layers}
     attentions = [layer for layer in mixed.layers if layer.name.startswith("mask_decoder") and "scores" in layer.name]

@@ -228,7 +228,7 @@ def test_the_picture_has_a_dot_where_each_row_has_a_score(tmp_path):
 
 def test_layers_of_the_mixed_row(tmp_path, monkeypatch, capsys):
     """As named, as a sensitivity run proposes, or of the configuration."""
-    losses = [("image_encoder.neck.0", 4.0), ("a.fc1", 3.0), ("b", 1.0)]
+    losses = [("image_encoder.neck.0", 40.0), ("a.fc1", 3.0), ("b", 1.0)]
     report = tmp_path / "cost.md"
     report.write_text("\n".join(["| model |", *sensitivity_rows(losses)]) + "\n")
     assert wider_layers([str(report)]) == ["image_encoder.neck.0"]
