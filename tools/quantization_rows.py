@@ -42,12 +42,14 @@ ROWS = (
       for name in ALTERNATIVES),
     *((f"{name}_w6a6", f"W6A6, paper, {title}", [*SIX, option]) for name, (title, option) in IMPROVEMENTS.items()),
     ("all_w6a6", "W6A6, paper, all improvements", [*SIX, *ALL]),
-    ("mixed_w6a6", "W6A6, paper, some layers W8A8", SIX),  # and --quantize.wider
+    ("mixed_w6a6", "W6A6, paper, some layers W8A8", SIX),
+    ("ascend_mixed_w6a6", "W6A6, ascend, some layers W8A8", [*SIX, *ASCEND]),
 )
+MIXED = ("mixed_w6a6", "ascend_mixed_w6a6")  # with --quantize.wider
 # The row that another builds on, whose scores its gain is taken against.
 BASES = {"all_w8a8": "paper_w8a8", "ascend_all_w8a8": "ascend_w8a8",
          **{f"{name}_w6a6": "paper_w6a6" for name in (*IMPROVEMENTS, "all", "mixed")},
-         **{f"ascend_{name}_w6a6": "ascend_w6a6" for name in (*ALTERNATIVES, "all")}}
+         **{f"ascend_{name}_w6a6": "ascend_w6a6" for name in (*ALTERNATIVES, "all", "mixed")}}
 SCORES = {  # protocol -> {title: score of its results.json}
     "box": {"mean IoU, boxes": lambda scores: scores["mean_iou"], "mask AP": lambda scores: scores["ap"]},
     "points": {"mean IoU, one point": lambda scores: scores["miou"][0],

@@ -22,7 +22,7 @@ what is not in the row comes from the options, which go to both. Writes OUTPUT/R
 OUTPUT/scores.json, scores.png and scores.md, with bytes, multiply-accumulates by the paper's rule (arXiv 2312.13789,
 table 1) and bit operations. Started again, it goes on where it was stopped, and other --protocols add their columns,
 with other options where they want them; finished rows are kept, so change OUTPUT with the settings. Under the tables
-stands what each command made; another checkpoint is refused. The mixed row keeps the layers of
+stands what each command made; another checkpoint is refused. Mixed rows keep the layers of
 configs/quantize_mixed.yaml at 8 bits, or those that --mixed names.
 """
 import argparse
@@ -45,7 +45,7 @@ from src.quantization.cost import float_cost, quantized_cost  # noqa: E402
 from src.quantization.scales_file import read_scales  # noqa: E402
 from tools.ablation import run  # noqa: E402
 from tools.quantization_report import markdown, plot  # noqa: E402
-from tools.quantization_rows import ROWS, SCORES  # noqa: E402
+from tools.quantization_rows import MIXED, ROWS, SCORES  # noqa: E402
 
 PROPOSAL = "proposal: --quantize.wider=["  # in cost.md of quantize.py with quantize.sensitivity_images
 
@@ -134,7 +134,7 @@ def main(argv=None):
     parser.add_argument("--output", required=True, type=Path, help="folder to write to; made when absent")
     parser.add_argument("--rows", nargs="+", choices=[row for row, *_ in ROWS], help="some rows alone; default: all")
     parser.add_argument("--protocols", nargs="+", choices=list(SCORES), default=["box"], help="default: box")
-    parser.add_argument("--mixed", nargs="+", metavar="NAME", help="layers or parts that the mixed row keeps at 8 "
+    parser.add_argument("--mixed", nargs="+", metavar="NAME", help="layers or parts that mixed rows keep at 8 "
                         "bits, or the cost.md with the proposal of a quantize.py")
     arguments, options = parser.parse_known_args(argv)
     command = shlex.join(["tools/quantization_scores.py", *(sys.argv[1:] if argv is None else argv)])
@@ -148,7 +148,7 @@ def main(argv=None):
         bar = tqdm([row for row in ROWS if not arguments.rows or row[0] in arguments.rows], unit="row")
         for row, name, changes in bar:
             bar.set_postfix_str(name)
-            changes = [*changes, wider] if row == "mixed_w6a6" else changes
+            changes = [*changes, wider] if row in MIXED else changes
             entry = quantize_and_score(arguments.output / row, call, changes, arguments.protocols)
             earlier = rows.get(row, {})  # of other protocols
             rows[row] = {**entry, **{key: {**earlier.get(key, {}), **entry[key]} for key in ("scores", "commands")}}
