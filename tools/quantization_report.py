@@ -14,17 +14,20 @@
 # ============================================================================
 """The rows of `tools/quantization_scores.py` as a table with its commands, and as a picture."""
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from src.checkpoint import write_atomically
-from tools.quantization_rows import BASES, ROWS, SCORES
+from tools.quantization_rows import BASES, MIXED, ROWS, SCORES
+
+COLOURS = {"float32": "0.5", "W8A8": "C0", "W6A6": "C1"}
 
 
 def gains(rows, row, titles):
     """What a row has gained against the one that it builds on, x 100, in the order of the titles; "" without one."""
     base = rows.get(BASES.get(row), {"scores": {}})["scores"]
     scores = rows[row]["scores"]
-    found = [f"{100 * (scores[title] - base[title]):+.2f}" if title in scores and title in base else "-"
-             for title in titles]
+    found = ["-" if scores.get(title) is None or base.get(title) is None else
+             f"{100 * (scores[title] - base[title]):+.2f}" for title in titles]
     return ", ".join(found) if set(found) != {"-"} else ""
 
 
@@ -54,7 +57,7 @@ def titles_of(rows):
 
 def markdown(rows):
     """The table as text: scores x 100, in brackets what is lost against float, behind them what an improvement gains;
-    a table of the costs, and the commands."""
+    a table of the costs, the layers of mixed rows, and the commands."""
     float_scores = rows["float"]["scores"] if "float" in rows else {}
     titles = titles_of(rows)
     lines = [f"| network | {' | '.join(titles)} | gain |", "|---|" + "---|" * (len(titles) + 1)]
@@ -63,11 +66,11 @@ def markdown(rows):
         cells = []
         for title in titles:
             value = entry["scores"].get(title)
-            if value is None:  # scored by fewer protocols
+            if value is None:  # scored by fewer protocols, or no AP: no label counts
                 cells.append("-")
                 continue
-            lost = f" ({100 * (value - float_scores[title]):+.2f})" if row != "float" and title in float_scores else ""
-            cells.append(f"{100 * value:.2f}{lost}")
+            whole = float_scores.get(title) if row != "float" else None
+            cells.append(f"{100 * value:.2f}" + ("" if whole is None else f" ({100 * (value - whole):+.2f})"))
         lines.append(f"| {names[row]} | {' | '.join([*cells, gains(rows, row, titles)])} |")
     lines += ["", "x 100; in brackets the difference to float32. Gain: in each column, against the same preset and "
               "bits and nothing else.", ""]
@@ -81,21 +84,25 @@ def markdown(rows):
                 seen.append(cost)
                 lines.append(f"| {name} | {cost['bytes'] / 2**20:.2f} | {cost['scaled_macs'] / 1e9:.2f} | "
                              f"{cost['bit_operations'] / 1e12:.2f} | {100 * cost['quantized_share']:.1f} % |")
+    for row in MIXED:
+        if row in rows:
+            lines += ["", f"{names[row]}: {', '.join(rows[row].get('wider') or ['not recorded'])}"]
     return "\n".join([*lines, *command_lines(rows), ""])
 
 
 def plot(rows, path):
-    """A panel a score, a dot a row, x 100; the line is float32's score, and what lies left of it is lost.
-    Returns the figure, which it writes to `path`."""
+    """A panel a score, a dot a row in the colour of its bits, x 100; the line is float32's score, and what lies left of
+    it is lost. Returns the figure, which it writes to `path`."""
     titles, names = titles_of(rows), {row: name for row, name, _ in ROWS}
     figure = Figure(figsize=(4 + 2.2 * len(titles), 1 + 0.27 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for panel, title in zip(panels, titles):
         for place, (row, entry) in enumerate(rows.items()):
-            if title in entry["scores"]:
-                panel.plot(100 * entry["scores"][title], place, "o", color="C1" if row.endswith("w6a6") else "C0")
-        if title in rows.get("float", {"scores": {}})["scores"]:
-            panel.axvline(100 * rows["float"]["scores"][title], color="0.5", linewidth=1)
+            value, bits = entry["scores"].get(title), names[row].partition(",")[0]
+            if value is not None:
+                panel.plot(100 * value, place, "o", color=COLOURS[bits])
+                if row == "float":
+                    panel.axvline(100 * value, color=COLOURS[bits], linewidth=1)
         panel.set_title(f"{title}, x 100", fontsize=9)
         low, high = panel.get_xlim()
         room = max(0.0, 5.0 - (high - low)) / 2  # so that hundredths do not look like much
@@ -103,5 +110,7 @@ def plot(rows, path):
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), [names[row] for row in rows])
     panels[0].invert_yaxis()
+    figure.legend(handles=[Line2D([], [], marker="o", linestyle="", color=colour, label=bits)
+                           for bits, colour in COLOURS.items()], loc="outside lower center", ncols=len(COLOURS))
     write_atomically(path, ".png", lambda part: figure.savefig(part, dpi=120))
     return figure

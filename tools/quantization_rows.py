@@ -27,7 +27,8 @@ IMPROVEMENTS = {  # name of the row -> (title, option)
 ALL = [option for name, (_, option) in IMPROVEMENTS.items() if name != "log2"]
 # What is in the place of a preset's own codes behind GELU and softmax: measured against both.
 ALTERNATIVES = ("offset", "unsigned", "log2")
-SYMMETRIC = [IMPROVEMENTS[name][1] for name in ("reparametrise", "bias", "gptq")]  # no zero points: for every export
+# Without zero points, for which tools for Ascend have no room.
+SYMMETRIC = [IMPROVEMENTS[name][1] for name in ("reparametrise", "bias", "gptq")]
 # (folder, name, options of quantize.py; None: float)
 ROWS = (
     ("float", "float32", None),

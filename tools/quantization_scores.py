@@ -70,7 +70,8 @@ class Call(NamedTuple):
 
 
 def quantize_and_score(folder, call, changes, protocols):
-    """One row: {"scores": {title: value}, "cost": Cost as a dict, or None for float, "commands": {step: command}}."""
+    """One row: {"scores": {title: value}, "cost": Cost as a dict, or None for float, "commands": {step: command},
+    "wider": layers that had more bits}."""
     scales, commands = [], {}
     if changes is not None:
         path = folder / "quantize" / "scales.json"
@@ -88,11 +89,13 @@ def quantize_and_score(folder, call, changes, protocols):
         check_checkpoint(results, content.get("settings", {}).get("checkpoint_sha256"), call)
         commands[protocol] = commands[protocol] or content.get("command")  # of eval.py itself
         scores.update({title: score(content) for title, score in SCORES[protocol].items()})
-    cost = None
+    cost, wider = None, ()
     if changes is not None:
         quantization = read_scales(path)
+        wider = quantization.wider
         cost = {"quantized": quantized_cost(quantization)._asdict(), "float": float_cost(quantization)._asdict()}
-    return {"scores": scores, "cost": cost, "commands": {step: text for step, text in commands.items() if text}}
+    return {"scores": scores, "cost": cost, "wider": list(wider),
+            "commands": {step: text for step, text in commands.items() if text}}
 
 
 def finished_rows(path):

@@ -15,8 +15,8 @@
 """GELU in a MindIR, found among its primitives, and as ONNX writes it.
 
 `GELU` (src/modeling/common.py) is a sigmoid of a polynomial, sixteen primitives, since the framework's Erf is slow on a
-CPU. Engines know x (1 + erf(x / sqrt 2)) / 2 as one function and put it into the product in front of it and the
-rounding behind it; as sixteen operators it took more of OpenVINO's time than all int8 products.
+CPU. Engines know x (1 + erf(x / sqrt 2)) / 2, as PyTorch's exporter writes it, as one function, and put it into the
+product in front of it and the rounding behind it. A GELU whose primitives are others stays as it is, slower.
 """
 import math
 
@@ -41,11 +41,11 @@ def find_gelus(graph):
     """{name of the node that ends a GELU: name of what that reads}, of a MindirGraph."""
     nodes = {node.name: node for node in graph.nodes}
     return {node.name: node.inputs[0] for node in graph.nodes
-            if _matches(node.name, TEMPLATE, {"x": node.inputs[0]} if node.inputs else {}, nodes, graph.constants)}
+            if node.op == TEMPLATE[0] and _matches(node.name, TEMPLATE, node.inputs[0], nodes, graph.constants)}
 
 
 def add_gelu(build, node, x):
-    """Operators of ONNX for the node that ends a GELU of the Ref `x` -> its Ref. To 1e-6 the same values."""
+    """Operators of ONNX for the node that ends a GELU of the Ref `x` -> its Ref. The same values to 2e-6."""
     root, one, half = (np.array(number, node.type.dtype) for number in (math.sqrt(2.0), 1.0, 0.5))
     value = x
     for op, others in (("Div", [root]), ("Erf", []), ("Add", [one]), ("Mul", [x])):
@@ -53,13 +53,13 @@ def add_gelu(build, node, x):
     return build.add("Mul", [value, half], node)
 
 
-def _matches(name, wanted, bound, nodes, constants):
-    """Whether the value `name` comes about as the template `wanted` says, with the names that `bound` has for texts."""
-    if isinstance(wanted, str):
-        return bound.get(wanted) == name
+def _matches(name, wanted, x, nodes, constants):
+    """Whether the value `name` comes about as the template `wanted` says from the value called `x`."""
+    if wanted == "x":
+        return name == x
     if isinstance(wanted, float):
         value = constants.get(name)
         return isinstance(value, np.ndarray) and value.ndim == 0 and value == np.array(wanted, value.dtype)
     node = nodes.get(name)
     return node is not None and node.op == wanted[0] and len(node.inputs) == len(wanted) - 1 and all(
-        _matches(operand, part, bound, nodes, constants) for operand, part in zip(node.inputs, wanted[1:]))
+        _matches(operand, part, x, nodes, constants) for operand, part in zip(node.inputs, wanted[1:]))

@@ -152,7 +152,7 @@ class OnnxBuilder:
 
 
 def _operators_read(operators, results):
-    """(the operators that something reads, down to the results, names of all that they read)."""
+    """(the operators that something reads, names of all that is read, the results included)."""
     kept, read = [], set(results)
     for operator in reversed(operators):
         if read & set(operator.output):

@@ -57,7 +57,7 @@ class GaussianGate(nn.Cell):
         self.sigmoid = ops.Sigmoid()
         self.exp = ops.Exp()
 
-    def construct(self, x):
+    def construct(self, x):  # src/export/gelu_pattern.py knows these primitives in their order
         square = x * x
         q = GELU_Q[6] * square + GELU_Q[5]
         for k in range(4, -1, -1):

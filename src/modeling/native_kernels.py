@@ -169,7 +169,7 @@ def use_native_kernels(network):
     """
     library = wanted_library()
 
-    def native(owner, child, _):
+    def native(owner, child, name):
         if type(child) is GELU:
             return NativeGELU(library)
         if type(child) is nn.LayerNorm and len(child.normalized_shape) == 1:

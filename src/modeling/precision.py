@@ -89,7 +89,7 @@ def set_precision(network, precision):
     return exchange(network, _half_product) if precision == "mixed_float16" else network
 
 
-def _half_product(owner, child, _):
+def _half_product(owner, child, name):
     """What computes a product in float16; None for everything else and what stays in float32."""
     if isinstance(owner, KEPT_IN_FLOAT32):
         return None

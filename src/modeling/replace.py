@@ -40,7 +40,7 @@ def exchange(network, replacement):
     Args:
         network: a cell; what it is itself stays.
         replacement: function of (owner, child or primitive, full name) that returns the cell to put in its place, or
-            None to leave it. Cells that were put in place are not asked about again.
+            None to leave it. It is asked about what the network held before, children of exchanged cells included.
 
     Returns:
         The network.

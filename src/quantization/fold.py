@@ -38,8 +38,8 @@ class UpscaleLinear(nn.Cell):
 
 def fold_network(sam):
     """Fold a `Sam` in place, in evaluation mode; one that is folded already stays as it is. Returns it."""
-    exchange(fold_batch_norm(sam), lambda _, child, name: (
-        _linear_upscaling(child, name) if isinstance(child, UpscaleRows) else None))
+    fold_batch_norm(sam)
+    exchange(sam, lambda _, child, name: _linear_upscaling(child, name) if isinstance(child, UpscaleRows) else None)
     return sam.set_train(False)
 
 

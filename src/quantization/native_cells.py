@@ -75,7 +75,7 @@ def use_native_cells(network):
     """
     library = wanted_library()
 
-    def native(_, child, __):
+    def native(owner, child, name):
         if type(child) is Codes and (child.kind == "uniform" or child.kind == "twin" and not child.selects):
             return NativeCodes(library, child)
         return NativeWeightedSum(library, child) if type(child) is WeightedSum else None

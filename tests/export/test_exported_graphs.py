@@ -15,6 +15,7 @@
 """Exported graphs against the network: MindIR reloaded to 1e-5, ONNX in onnxruntime to 1e-4, float16, TinyViT-5M."""
 import mindspore as ms
 import numpy as np
+import onnx
 import pytest
 
 from src.export.exported_predictor import open_graph
@@ -82,6 +83,8 @@ def test_float16_graphs_take_and_give_float16(tmp_path, stirred, prompts, expect
         write_graph(graph, tmp_path / f"{graph.name}.mindir")
         write_onnx(convert_mindir(tmp_path / f"{graph.name}.mindir", [spec.name for spec in graph.outputs]),
                    tmp_path / f"{graph.name}.onnx")
+    found = [node.op_type for node in onnx.load(str(tmp_path / "image_encoder.onnx")).graph.node]
+    assert (found.count("Erf"), found.count("Sigmoid")) == (17, 0)
     for engine in ("mindir", "onnx"):
         embeddings, = open_graph(tmp_path / f"image_encoder.{engine}", engine)(images(64).astype(np.float16))
         masks, ious = open_graph(tmp_path / f"mask_decoder_p4_n3.{engine}", engine)(embeddings, *prompts)

@@ -25,6 +25,7 @@ from mindspore import Tensor, nn, ops
 
 from src.export.exporter import ExportSettings, check_export, export_model
 from src.export.for_ascend import amct_record, lite_config
+from src.export.gelu_pattern import find_gelus
 from src.export.graphs import Graph, TensorSpec, write_graph
 from src.export.mindir import read_mindir
 from src.quantization.cells import quantize_network
@@ -235,6 +236,10 @@ def test_an_export_for_ascend(tmp_path, pynative):
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     assert sorted(entry.key for entry in record) == sorted(convolutions)
     made_by = {name: node.op_type for node in graph.node for name in node.output}
+    gelus = len(find_gelus(read_mindir(out / "image_encoder.mindir")))
+    for name in ("amct", "lite"):
+        found = [node.op_type for node in onnx.load(str(out / f"image_encoder.{name}.onnx")).graph.node]
+        assert (found.count("Erf"), found.count("Sigmoid")) == (gelus, 0) and gelus > 3
     for node in graph.node:
         operands = [made_by.get(name) for name in node.input[:2]]
         assert (node.op_type == "Conv") == (operands == ["DequantizeLinear"] * 2), node.name

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""GELU against the error function in double precision: values and gradient, also where it saturates."""
+"""GELU against the error function in double precision, also where it saturates; tokens of an image by hand."""
 import math
 
 import mindspore as ms
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from src.modeling.common import GELU
+from src.modeling.common import GELU, to_image, to_tokens
 
 
 class SumOfGelu(nn.Cell):
@@ -45,3 +45,11 @@ def test_gelu_far_out(mode):
     x = np.array([0.0, 1e4, -1e4, 1e18, -1e18, 3e38, -3e38], np.float32)
     np.testing.assert_array_equal(GELU()(Tensor(x)).asnumpy(), np.maximum(x, 0))
     np.testing.assert_array_equal(ms.grad(SumOfGelu())(Tensor(x)).asnumpy(), [0.5, 1, 0, 1, 0, 1, 0])
+
+
+def test_tokens_are_pixels_in_raster_order():
+    """Two channels of 2 x 2 pixels: 0 1 / 2 3 and 4 5 / 6 7."""
+    image = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
+    tokens = to_tokens(Tensor(image))
+    np.testing.assert_array_equal(tokens.asnumpy(), [[[0, 4], [1, 5], [2, 6], [3, 7]]])
+    np.testing.assert_array_equal(to_image(tokens, 2).asnumpy(), image)

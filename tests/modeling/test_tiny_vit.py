@@ -19,7 +19,8 @@ import pytest
 from mindspore import ops
 
 from src.checkpoint import torch_name
-from src.modeling.tiny_vit import Attention, Conv2dBN, TinyViT, to_image
+from src.modeling.common import to_image
+from src.modeling.tiny_vit import Attention, Conv2dBN, TinyViT
 from tools.make_parity_vectors import reference_weight
 
 

@@ -38,7 +38,8 @@ SHA = "5a" * 32
 
 
 def test_proposal_takes_the_largest_until_nine_tenths_are_reached():
-    assert proposal([("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0)]) == ["a", "b", "c"]
+    assert proposal([("a", 4.0), ("b", 3.0), ("c", 2.1), ("d", 1.0)]) == ["a", "b", "c"]
+    assert proposal([(str(index), 1.0) for index in range(20)]) == [str(index) for index in range(12)]  # and no more
     assert proposal([("a", 19.0), ("b", 1.0)]) == ["a"]
 
 

@@ -101,10 +101,11 @@ def test_rows_run_and_go_on(tmp_path, capsys, interpreter):
     entry = json.loads((out / "scores.json").read_text())["rows"]["ascend_w6a6"]
     assert entry["scores"] == {"mean IoU, boxes": 0.5, "mask AP": 0.25, "mean IoU, one point": 0.25,
                                "mean IoU, last point": 0.5}
-    assert entry["cost"]["float"]["bytes"] == 400
+    assert entry["cost"]["float"]["bytes"] == 400 and entry["wider"] == []
     # 32 MACs by the wider of 4 and 8 bits: 32 * 8 / 32 = 8, and 7 float ones. 400 bytes, of which 6 weights of 4 bytes
     # become half a byte each, and two scales of 4 bytes come to it: 400 - 21 + 8.
     assert (entry["cost"]["quantized"]["scaled_macs"], entry["cost"]["quantized"]["bytes"]) == (15.0, 387)
+    assert cv2.imread(str(out / "scores.png")) is not None
     text = (out / "scores.md").read_text()
     assert "| float32 | 75.00 | 25.00 | 37.50 | 75.00 |  |\n" in text
     assert "| W6A6, ascend | 50.00 (-25.00) | 25.00 (+0.00) | 25.00 (-12.50) | 50.00 (-25.00) |  |\n" in text
@@ -201,13 +202,17 @@ def test_gains_are_against_the_row_that_is_built_on():
     """0.5 + 0.01 of the improvement alone, not 0.75 - 0.51 of float; a column that the base lacks has none."""
     rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625}, "paper_w6a6": {
         "mean IoU, boxes": 0.5}, "bias_w6a6": {"mean IoU, boxes": 0.51, "mask AP": 0.25},
-        "all_w8a8": {"mean IoU, boxes": 0.62}, "mixed_w6a6": {"mean IoU, boxes": 0.56}}
+        "all_w8a8": {"mean IoU, boxes": 0.62}, "mixed_w6a6": {"mean IoU, boxes": 0.56},
+        "ascend_w6a6": {"mean IoU, boxes": 0.4, "mask AP": None}, "ascend_offset_w6a6": {
+        "mean IoU, boxes": 0.45, "mask AP": 0.25}}
     text = markdown({row: {"scores": scores, "cost": None} for row, scores in rows.items()})
     assert "| network | mean IoU, boxes | mask AP | gain |\n|---|---|---|---|\n" in text
     assert "| W6A6, paper | 50.00 (-25.00) | - |  |\n" in text
     assert "| W6A6, paper, bias correction | 51.00 (-24.00) | 25.00 | +1.00, - |\n" in text
     assert "| W8A8, paper, all improvements | 62.00 (-13.00) | - | -0.50, - |\n" in text
     assert "| W6A6, paper, some layers W8A8 | 56.00 (-19.00) | - | +6.00, - |\n" in text
+    assert "| W6A6, ascend, offset behind GELU | 45.00 (-30.00) | 25.00 | +5.00, - |\n" in text
+    assert "\n\nW6A6, paper, some layers W8A8: not recorded\n" in text
     rows = {row for row, *_ in ROWS}
     assert set(BASES) | set(BASES.values()) <= rows
     assert rows - set(BASES) == {"float", "paper_w8a8", "ascend_w8a8", "paper_w6a6", "ascend_w6a6"}
@@ -215,14 +220,18 @@ def test_gains_are_against_the_row_that_is_built_on():
 
 def test_the_picture_has_a_dot_where_each_row_has_a_score(tmp_path):
     """Two panels: three rows and the line of float32 in the first, one row and no line in the second."""
-    rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625},
+    rows = {"float": {"mean IoU, boxes": 0.75}, "paper_w8a8": {"mean IoU, boxes": 0.625, "mask AP": None},
             "paper_w6a6": {"mean IoU, boxes": 0.5, "mask AP": 0.25}}
     figure = plot({row: {"scores": scores} for row, scores in rows.items()}, tmp_path / "scores.png")
     assert cv2.imread(str(tmp_path / "scores.png")) is not None
     boxes, precision = figure.axes
-    assert [tuple(line.get_xydata()[0]) for line in boxes.lines[:3]] == [(75, 0), (62.5, 1), (50, 2)]
-    assert list(boxes.lines[3].get_xdata()) == [75, 75] and len(boxes.lines) == 4
+    dots = [line for line in boxes.lines if line.get_marker() == "o"]
+    assert [(*dot.get_xydata()[0], dot.get_color()) for dot in dots] == [
+        (75, 0, "0.5"), (62.5, 1, "C0"), (50, 2, "C1")]
+    line, = set(boxes.lines) - set(dots)
+    assert list(line.get_xdata()) == [75, 75]
     assert [tuple(line.get_xydata()[0]) for line in precision.lines] == [(25, 2)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["float32", "W8A8", "W6A6"]
     assert [label.get_text() for label in boxes.get_yticklabels()] == ["float32", "W8A8, paper", "W6A6, paper"]
 
 
@@ -247,9 +256,10 @@ def test_layers_of_the_mixed_row(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quantization_scores, "run", note)
     (tmp_path / "w.safetensors").touch()
     call = ["--checkpoint", str(tmp_path / "w.safetensors"), "--output", str(tmp_path / "out"), "--mixed", "a.fc1", "b"]
-    assert main([*call, "--rows", "mixed_w6a6"]) == 2 and main([*call, "--rows", "paper_w6a6"]) == 2
-    assert "--quantize.wider=[a.fc1,b]" in seen[0][1] and seen[0][1][:2] == SIX
-    assert not any("wider" in option for option in seen[1][1])
+    assert [main([*call, "--rows", row]) for row in ("mixed_w6a6", "ascend_mixed_w6a6", "paper_w6a6")] == [2, 2, 2]
+    for _, options in seen[:2]:
+        assert "--quantize.wider=[a.fc1,b]" in options and options[:2] == SIX
+    assert ("--quantize.preset=ascend" in seen[1][1]) and not any("wider" in option for option in seen[2][1])
 
 
 def test_everything_is_scored_by_its_first_mode():
