@@ -15,11 +15,11 @@
 """The MindIR of a quantized network as ONNX with QuantizeLinear and DequantizeLinear, which engines run in int8.
 
 The MindIR computes on codes (src/quantization/cells.py): Div, Round, Maximum, Minimum make them, products take them,
-and a Mul with the scales ends it. In ONNX the same values pass: the four primitives become a QuantizeLinear with its
-DequantizeLinear, codes of weights an int8 initializer with a DequantizeLinear per channel, and the Mul goes, after its
-factor has been compared with the scales. Sums that float32 needed in two halves become one again, since integers of 32
-bits have room for them. What surprises: a Clip stands before operands of fewer than 8 bits, whose
-codes end before int8 does.
+and a Mul with the scales ends it. In ONNX the same values pass, but for the last bits of GELU (gelu_pattern.py): the
+four primitives become a QuantizeLinear with its DequantizeLinear, codes of weights an int8 initializer with a
+DequantizeLinear per channel, and the Mul goes, after its factor has been compared with the scales. Sums that float32
+needed in two halves become one again, since integers of 32 bits have room for them. What surprises: a Clip stands
+before operands of fewer than 8 bits, whose codes end before int8 does.
 """
 from typing import NamedTuple
 

@@ -176,10 +176,11 @@ def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):
 
 
 @pytest.mark.parametrize("variant", ["nano", "tinyvit_5m"])
-def test_the_mixed_configuration_names_products(variant):
-    wider = load_config(["--config", MIXED]).quantize.wider
+def test_configurations_name_products(variant):
     names = {product.name for product in find_products(fold_network(build_sam(variant, image_size=64)))}
-    assert [entry for entry in wider if not any(f"{name}.".startswith(f"{entry}.") for name in names)] == []
+    for path in (MIXED, MIXED.replace("mixed", "int8")):
+        wider = load_config(["--config", path]).quantize.wider
+        assert [entry for entry in wider if not any(f"{name}.".startswith(f"{entry}.") for name in names)] == []
 
 
 def test_some_layers_are_kept_wider(tmp_path, pynative):
