@@ -13,6 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """What `tools/quantization_scores.py` compares: ways to quantize, which of them builds on which, and the scores."""
+from pathlib import Path
+
 SIX = ["--quantize.weight_bits=6", "--quantize.activation_bits=6"]
 ASCEND = ["--quantize.preset=ascend"]
 IMPROVEMENTS = {  # name of the row -> (title, option)
@@ -29,6 +31,7 @@ ALL = [option for name, (_, option) in IMPROVEMENTS.items() if name != "log2"]
 ALTERNATIVES = ("offset", "unsigned", "log2")
 # Without zero points, for which tools for Ascend have no room.
 SYMMETRIC = [IMPROVEMENTS[name][1] for name in ("reparametrise", "bias", "gptq")]
+INT8 = ["--config", str(Path(__file__).resolve().parent.parent / "configs" / "quantize_int8.yaml")]
 # (folder, name, options of quantize.py; None: float)
 ROWS = (
     ("float", "float32", None),
@@ -36,6 +39,7 @@ ROWS = (
     ("ascend_w8a8", "W8A8, ascend", ASCEND),
     ("all_w8a8", "W8A8, paper, all improvements", ALL),
     ("ascend_all_w8a8", "W8A8, ascend, improvements without zero points", [*ASCEND, *SYMMETRIC]),
+    ("int8_w8a8", "W8A8, ascend, depthwise convolutions float", INT8),
     ("paper_w6a6", "W6A6, paper", SIX),
     ("ascend_w6a6", "W6A6, ascend", [*SIX, *ASCEND]),
     ("ascend_all_w6a6", "W6A6, ascend, improvements without zero points", [*SIX, *ASCEND, *SYMMETRIC]),
@@ -48,7 +52,7 @@ ROWS = (
 )
 MIXED = ("mixed_w6a6", "ascend_mixed_w6a6")  # with --quantize.wider
 # The row that another builds on, whose scores its gain is taken against.
-BASES = {"all_w8a8": "paper_w8a8", "ascend_all_w8a8": "ascend_w8a8",
+BASES = {"all_w8a8": "paper_w8a8", "ascend_all_w8a8": "ascend_w8a8", "int8_w8a8": "ascend_w8a8",
          **{f"{name}_w6a6": "paper_w6a6" for name in (*IMPROVEMENTS, "all", "mixed")},
          **{f"ascend_{name}_w6a6": "ascend_w6a6" for name in (*ALTERNATIVES, "all", "mixed")}}
 SCORES = {  # protocol -> {title: score of its results.json}
