@@ -34,7 +34,7 @@ from src.quantization.fold import fold_network
 from src.quantization.layer_search import LayerSearch
 from src.quantization.observe import Observer, Statistics
 from src.quantization.products import find_products, reason_to_keep
-from src.quantization.settings import FLOAT_BITS
+from src.quantization.settings import FLOAT_BITS, names_product
 from src.quantization.spec import LayerScales, Quantization, Quantizer
 from src.quantization.work_folder import WorkFolder
 
@@ -149,7 +149,7 @@ class Calibration:
 
     def _check_wider(self, products):
         for entry in self.settings.wider:
-            if not any(p.name == entry or p.name.startswith(entry + ".") for p in products):
+            if not any(names_product(entry, product.name) for product in products):
                 raise ValueError(f"quantize.wider: '{entry}' is no product of {self.sam.variant}, nor a part that "
                                  "holds one; scales.json lists the names")
 

@@ -79,8 +79,13 @@ class QuantizeSettings:
 
     def is_wider(self, name):
         """True for a product that `wider` names, by itself or by what its name begins with."""
-        return any(name == entry or name.startswith(entry + ".") for entry in self.wider)
+        return any(names_product(entry, name) for entry in self.wider)
 
     def bits(self, name):
         """(weight bits, activation bits) of a product."""
         return (self.wide_bits,) * 2 if self.is_wider(name) else (self.weight_bits, self.activation_bits)
+
+
+def names_product(entry, name):
+    """Whether an entry of `wider` names the product `name`, by itself or by what its name begins with."""
+    return name == entry or name.startswith(entry + ".")

@@ -36,12 +36,12 @@ from src.quantization.losses import model_distance
 from src.quantization.products import find_products
 from src.quantization.scales_file import read_scales, write_scales
 from src.quantization.sensitivity import propose_wider, sensitivity_rows
-from src.quantization.settings import QuantizeSettings
+from src.quantization.settings import QuantizeSettings, names_product
 from src.quantization.work_folder import WorkFolder
 from tests.quantization.conftest import small_examples, small_sam
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MIXED = str(ROOT / "configs" / "quantize_mixed.yaml")
+CONFIGS = ROOT / "configs"
 SHA = "5a" * 32
 
 
@@ -178,13 +178,13 @@ def test_sensitivity_names_the_layer_whose_rounding_costs_most(eight, pynative):
 @pytest.mark.parametrize("variant", ["nano", "tinyvit_5m"])
 def test_configurations_name_products(variant):
     names = {product.name for product in find_products(fold_network(build_sam(variant, image_size=64)))}
-    for path in (MIXED, MIXED.replace("mixed", "int8")):
-        wider = load_config(["--config", path]).quantize.wider
-        assert [entry for entry in wider if not any(f"{name}.".startswith(f"{entry}.") for name in names)] == []
+    for config in ("quantize_mixed.yaml", "quantize_int8.yaml"):
+        wider = load_config(["--config", str(CONFIGS / config)]).quantize.wider
+        assert [entry for entry in wider if not any(names_product(entry, name) for name in names)] == []
 
 
 def test_some_layers_are_kept_wider(tmp_path, pynative):
-    section = load_config(["--config", MIXED]).quantize
+    section = load_config(["--config", str(CONFIGS / "quantize_mixed.yaml")]).quantize
     made = calibration(tmp_path, wider=("image_encoder.patch_embed", "mask_decoder.mask_product"),
                        wide_bits=section.wide_bits, metric=section.metric, weight_bits=section.weight_bits,
                        activation_bits=section.activation_bits, gelu="offset", softmax="unsigned", reparametrise=True,
