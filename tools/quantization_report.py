@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from src.checkpoint import write_atomically
-from tools.quantization_rows import BASES, MIXED, ROWS, SCORES
+from tools.quantization_rows import BASES, MIXED, NAMES, SCORES
 
 COLOURS = {"float32": "0.5", "W8A8": "C0", "W6A6": "C1"}
 
@@ -33,13 +33,13 @@ def gains(rows, row, titles):
 
 def command_lines(rows):
     """Every command with the steps that it made and of which rows, and the steps whose command nobody noted."""
-    titles, names, made = {row: title for row, title, _ in ROWS}, {}, {}
+    names, made = {}, {}
     for row, entry in rows.items():
         scored = [protocol for protocol, of_protocol in SCORES.items() if set(of_protocol) & set(entry["scores"])]
         for step in (["quantize"] if entry["cost"] else []) + scored:
-            names.setdefault(step, []).append(titles[row])
+            names.setdefault(step, []).append(NAMES[row])
             command = entry.get("commands", {}).get(step)
-            made.setdefault(command, {}).setdefault(step, []).append(titles[row])
+            made.setdefault(command, {}).setdefault(step, []).append(NAMES[row])
     lines = []
     for command in sorted(made, key=lambda command: command is None):
         what = [f"{step} of {'all rows' if found == names[step] else '; '.join(found)}"
@@ -61,7 +61,6 @@ def markdown(rows):
     float_scores = rows["float"]["scores"] if "float" in rows else {}
     titles = titles_of(rows)
     lines = [f"| network | {' | '.join(titles)} | gain |", "|---|" + "---|" * (len(titles) + 1)]
-    names = {row: name for row, name, _ in ROWS}
     for row, entry in rows.items():
         cells = []
         for title in titles:
@@ -71,14 +70,14 @@ def markdown(rows):
                 continue
             whole = float_scores.get(title) if row != "float" else None
             cells.append(f"{100 * value:.2f}" + ("" if whole is None else f" ({100 * (value - whole):+.2f})"))
-        lines.append(f"| {names[row]} | {' | '.join([*cells, gains(rows, row, titles)])} |")
+        lines.append(f"| {NAMES[row]} | {' | '.join([*cells, gains(rows, row, titles)])} |")
     lines += ["", "x 100; in brackets the difference to float32. Gain: in each column, against the same preset and "
               "bits and nothing else.", ""]
     lines += ["| network | MiB | MACs by the paper's rule, G | bit operations, T | quantized MACs |",
               "|---|---|---|---|---|"]
     seen = []
     for row, entry in rows.items():
-        for kind, name in (("float", "float32"), ("quantized", names[row])):
+        for kind, name in (("float", "float32"), ("quantized", NAMES[row])):
             cost = (entry["cost"] or {}).get(kind)
             if cost and cost not in seen:  # improvements cost nothing: one line for all of them
                 seen.append(cost)
@@ -86,19 +85,19 @@ def markdown(rows):
                              f"{cost['bit_operations'] / 1e12:.2f} | {100 * cost['quantized_share']:.1f} % |")
     for row in MIXED:
         if row in rows:
-            lines += ["", f"{names[row]}: {', '.join(rows[row].get('wider') or ['not recorded'])}"]
+            lines += ["", f"{NAMES[row]}: {', '.join(rows[row].get('wider') or ['not recorded'])}"]
     return "\n".join([*lines, *command_lines(rows), ""])
 
 
 def plot(rows, path):
     """A panel a score, a dot a row in the colour of its bits, x 100; the line is float32's score, and what lies left of
     it is lost. Returns the figure, which it writes to `path`."""
-    titles, names = titles_of(rows), {row: name for row, name, _ in ROWS}
+    titles = titles_of(rows)
     figure = Figure(figsize=(4 + 2.2 * len(titles), 1 + 0.27 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for panel, title in zip(panels, titles):
         for place, (row, entry) in enumerate(rows.items()):
-            value, bits = entry["scores"].get(title), names[row].partition(",")[0]
+            value, bits = entry["scores"].get(title), NAMES[row].partition(",")[0]
             if value is not None:
                 panel.plot(100 * value, place, "o", color=COLOURS[bits])
                 if row == "float":
@@ -108,7 +107,7 @@ def plot(rows, path):
         room = max(0.0, 5.0 - (high - low)) / 2  # so that hundredths do not look like much
         panel.set_xlim(low - room, high + room)
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(rows)), [names[row] for row in rows])
+    panels[0].set_yticks(range(len(rows)), [NAMES[row] for row in rows])
     panels[0].invert_yaxis()
     figure.legend(handles=[Line2D([], [], marker="o", linestyle="", color=colour, label=bits)
                            for bits, colour in COLOURS.items()], loc="outside lower center", ncols=len(COLOURS))

@@ -50,6 +50,7 @@ ROWS = (
     ("mixed_w6a6", "W6A6, paper, some layers W8A8", SIX),
     ("ascend_mixed_w6a6", "W6A6, ascend, some layers W8A8", [*SIX, *ASCEND]),
 )
+NAMES = {row: name for row, name, _ in ROWS}
 MIXED = ("mixed_w6a6", "ascend_mixed_w6a6")  # with --quantize.wider
 # The row that another builds on, whose scores its gain is taken against.
 BASES = {"all_w8a8": "paper_w8a8", "ascend_all_w8a8": "ascend_w8a8", "int8_w8a8": "ascend_w8a8",
